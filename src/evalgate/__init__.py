@@ -1,0 +1,1 @@
+"""evalgate: is this checkpoint worse than the one we ship, and where?"""

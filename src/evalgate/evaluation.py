@@ -1,0 +1,200 @@
+"""An evaluation: the stored result of one checkpoint on one task, self-contained and written once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from evalgate.digest import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a scorer measures, as a record needs to know it.
+
+    Attributes:
+        name: of the scorer.
+        digest: of the scorer's name, version, settings and code: a changed scorer is another metric.
+        low, high: declared range in the metric's own units; `high=None` is unbounded (bits per byte).
+        binary: every value is `low` or `high` (with one generation per question).
+        higher_is_better: orientation; comparisons negate the values of the others.
+        weighted: questions weigh by `Row.weight` (bits per byte: the bytes scored).
+    """
+
+    name: str
+    digest: str
+    low: float | None = 0.0
+    high: float | None = 1.0
+    binary: bool = False
+    higher_is_better: bool = True
+    weighted: bool = False
+
+    @property
+    def range(self) -> float | None:
+        """Width of the declared range; `None` where it is unbounded."""
+        return None if self.low is None or self.high is None else self.high - self.low
+
+
+def _default(spec: Field[Any]) -> Any:
+    return spec.default_factory() if spec.default_factory is not MISSING else spec.default
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample's result.
+
+    Attributes:
+        id: of the sample.
+        pair: short digest of the rendered prompt and the target: what is paired with the baseline, beside the id.
+        prompt: rendered text as the model saw it.
+        target: as in the data.
+        outputs: one text per generation, before reasoning is stripped; empty where only log-likelihoods were asked.
+        scores: metric name to value, the mean over generations; a metric without a value here has an error.
+        notes: metric name to the answer found or the reason given.
+        slices: slice name to value.
+        cluster: of the sample.
+        weight: bytes scored, for weighted metrics; 1 elsewhere.
+        finish: per generation `stop`, `length` or `score`.
+        tokens: prompt and completion tokens, summed over generations.
+        error: why this row has no scores (an engine or scorer fault, one line).
+    """
+
+    id: str
+    pair: str
+    prompt: str
+    target: Any
+    outputs: tuple[str, ...]
+    scores: Mapping[str, float]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    slices: Mapping[str, str] = field(default_factory=dict)
+    cluster: str | None = None
+    weight: float = 1.0
+    finish: tuple[str, ...] = ()
+    tokens: tuple[int, int] = (0, 0)
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The row's JSON object without fields that hold their default, so that baselines stay small and readable."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != _default(f)}
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Who made a record the baseline, and why.
+
+    Attributes:
+        by: user name and address as git knows them, else the login name.
+        at: UTC time, ISO 8601.
+        why: the message given.
+        previous: digest of the baseline before it, `None` for the first.
+        anchor: digest of the first accepted evaluation of this line.
+        selected_from: how many candidates it was chosen among.
+    """
+
+    by: str
+    at: str
+    why: str
+    previous: str | None
+    anchor: str
+    selected_from: int = 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One checkpoint on one task: one row per sample, plus everything needed to compare and to repeat it.
+
+    Attributes:
+        task: `suite/task`.
+        checkpoint: the checkpoint's name, digest and identity (see `Checkpoint.identity`).
+        prompt: digest of the prompt as declared.
+        sampling: `Sampling.identity`.
+        seed: `Sampling.seed`; named, never refused.
+        samples: digest of the eval data (ids, fields and targets, sorted by id).
+        metrics: what was measured, in the order of the task's scorers.
+        rows: sorted by sample id.
+        environment: engine, versions, dtype, device, determinism, platform (outside the digest).
+        provenance: UTC time, command, evalgate's version, ledger head (outside the digest).
+        policy: margins, floors, alpha and golden ids in force when it was recorded (outside the digest).
+        acceptance: present in a baseline (outside the digest).
+    """
+
+    task: str
+    checkpoint: Mapping[str, Any]
+    prompt: str
+    sampling: Mapping[str, Any]
+    seed: int
+    samples: str
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    acceptance: Acceptance | None = None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the digest covers beside the rows."""
+        return {
+            "task": self.task,
+            "checkpoint": dict(self.checkpoint),
+            "prompt": self.prompt,
+            "sampling": dict(self.sampling),
+            "seed": self.seed,
+            "samples": self.samples,
+            "metrics": [asdict(metric) for metric in self.metrics],
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:…` over identity and rows; time, host, command, environment and policy change nothing."""
+        name_free = self.identity | {"checkpoint": self.checkpoint["digest"]}
+        return digest({"identity": name_free, "rows": [row.as_json() for row in self.rows]})
+
+    @property
+    def errors(self) -> tuple[Row, ...]:
+        """Rows without an answer; with any, the evaluation is incomplete: it can neither pass nor be accepted."""
+        return tuple(row for row in self.rows if row.error)
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name (KeyError with the names there are)."""
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(f"{name!r} is no metric of {self.task}; there are {', '.join(m.name for m in self.metrics)}")
+
+    def mean(self, name: str) -> float:
+        """Weighted mean of a metric over the rows that have it, in the metric's own units (NaN without rows)."""
+        weighted = self.metric(name).weighted
+        pairs = [(row.scores[name], row.weight if weighted else 1.0) for row in self.rows if name in row.scores]
+        total = sum(weight for _, weight in pairs)
+        return sum(value * weight for value, weight in pairs) / total if total else float("nan")
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per sample: id, slices, one column per metric, output, target, cluster, error (imports pandas)."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "id": row.id,
+                    **{name: _number(value) for name, value in row.slices.items()},
+                    **{metric.name: row.scores.get(metric.name) for metric in self.metrics},
+                    "output": row.outputs[0] if row.outputs else None,
+                    "target": row.target,
+                    "cluster": row.cluster,
+                    "error": row.error,
+                }
+                for row in self.rows
+            ]
+        )
+
+
+def _number(text: str) -> int | str:
+    """Slices are text in records; in a frame whole numbers are numbers, so that `digits == 2` says what it means."""
+    return int(text) if text.isascii() and text.isdecimal() else text

@@ -1,0 +1,157 @@
+"""The gate: policy in, verdicts out. Pure: evaluations and numbers go in, a small frozen result comes out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from evalgate.errors import TaskError
+
+if TYPE_CHECKING:
+    from evalgate.compare import Comparison
+    from evalgate.evaluation import Evaluation, Metric
+    from evalgate.stats import PairedTest
+
+
+class Outcome(StrEnum):
+    """What a verdict says."""
+
+    PASS = "PASS"
+    REGRESSION = "REGRESSION"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    INCOMPARABLE = "INCOMPARABLE"
+    NO_BASELINE = "NO BASELINE"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a metric must hold.
+
+    Attributes:
+        margin: largest drop that is tolerated, a share of the metric's declared range (0.02 is two points); for bits
+            per byte a share of the baseline's value. `None` takes the policy's default.
+        floor: absolute bound in the metric's own units that holds with or without a baseline (for a metric where lower
+            is better, the highest value allowed).
+    """
+
+    margin: float | None = None
+    floor: float | None = None
+
+    def __post_init__(self) -> None:
+        margin = self.margin
+        if margin is not None and not (isinstance(margin, int | float) and 0 < margin <= 1):
+            raise TaskError(
+                f"Gate(margin={margin!r}): a margin is a share of the metric's range above 0 and up to 1",
+                mend="Five points are margin=0.05.",
+            )
+        if self.floor is not None and not (isinstance(self.floor, int | float) and math.isfinite(self.floor)):
+            raise TaskError(f"Gate(floor={self.floor!r}): expected a finite number in the metric's own units")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How verdicts are reached; never identity, so tightening it invalidates no baseline.
+
+    Attributes:
+        alpha: level of the family of blocking metrics.
+        power: at which minimum detectable effects and samples needed are computed.
+        margin: default margin of a metric, a share of its range.
+        bits_per_byte_margin: default margin of weighted unbounded metrics, a share of the baseline's value.
+        pooled_margin: of the pooled test, a share of the range.
+        min_n: fewer samples can only be inconclusive, unless the regression is significant.
+        inconclusive: `warn` lets an inconclusive metric pass with a warning, `fail` does not.
+        pass_rule: `pooled`, or `all`: every blocking metric must show non-inferiority by itself.
+    """
+
+    alpha: float = 0.05
+    power: float = 0.80
+    margin: float = 0.05
+    bits_per_byte_margin: float = 0.01
+    pooled_margin: float = 0.02
+    min_n: int = 30
+    inconclusive: str = "warn"
+    pass_rule: str = "pooled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One metric of one task as the gate sees it, whether it ran or not.
+
+    Attributes:
+        task: `suite/task`.
+        metric: name of the scorer.
+        blocking: whether it can fail the build.
+        gate: its margin and floor.
+        golden: ids that must not break.
+        ran: `False` for what was collected, then deselected: it counts in the family with p = 1, shown as PARTIAL.
+        candidate: the evaluation, if there is one.
+        baseline: the accepted evaluation, if there is one.
+        error: why there is no (usable) candidate evaluation; an error is never a score.
+    """
+
+    task: str
+    metric: str
+    blocking: bool
+    gate: Gate
+    golden: tuple[str, ...] = ()
+    ran: bool = True
+    candidate: Evaluation | None = None
+    baseline: Evaluation | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the gate says of one member.
+
+    Attributes:
+        task, metric, blocking: of the member.
+        outcome: see `Outcome`.
+        reason: one line that says why, with numbers.
+        comparison: `None` where nothing could be compared.
+        value: the candidate's mean in the metric's own units, `None` without an evaluation.
+        spec: what was measured, `None` without an evaluation.
+        p_adjusted: Holm-adjusted p_reg over the blocking metrics; `None` for metrics that only inform.
+        level: what p_adjusted is held against.
+        degraded: passes within the margin, yet significantly worse.
+        detectable: minimum detectable effect at this n and level, in the metric's own units, if compared.
+        needed: samples that would decide, where the outcome is INCONCLUSIVE.
+    """
+
+    task: str
+    metric: str
+    blocking: bool
+    outcome: Outcome
+    reason: str
+    comparison: Comparison | None = None
+    value: float | None = None
+    spec: Metric | None = None
+    p_adjusted: float | None = None
+    level: float | None = None
+    degraded: bool = False
+    detectable: float | None = None
+    needed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """All verdicts of one checkpoint.
+
+    Attributes:
+        verdicts: in the order of the members that ran.
+        outcome: overall.
+        reason: one line.
+        pooled: the pooled test over blocking metrics with a range, in shares of the range; `None` with fewer than two.
+        partial: `task::metric` of members that did not run.
+        policy: in force.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    outcome: Outcome
+    reason: str
+    pooled: PairedTest | None
+    partial: tuple[str, ...]
+    policy: Policy
