@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from evalgate.digest import digest
+from evalgate.errors import CheckpointError
+
+TEMPLATE_DATE = "2026-01-01"
+"""What `strftime_now` says in every template: prompts must not change from day to day. In every template's digest."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,34 @@ class Checkpoint:
     def root(self) -> Checkpoint:
         """The full checkpoint that the engine loads: the base of an adapter, else itself."""
         return self.base or self
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A checkpoint's chat templates with what they may refer to.
+
+    Attributes:
+        checkpoint: name of the checkpoint, for messages.
+        texts: by name; `default` renders, `tool_use` where `tools` are among the arguments.
+        tokens: special tokens by name, such as `bos_token`.
+    """
+
+    checkpoint: str
+    texts: Mapping[str, str]
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that a rendering depends on, but the messages and the keyword arguments."""
+        return digest({"texts": dict(self.texts), "tokens": dict(self.tokens), "date": TEMPLATE_DATE})
+
+    def choose(self, kwargs: Mapping[str, Any]) -> str:
+        """The text that renders with these arguments (`CheckpointError` where only others have a name)."""
+        name = "tool_use" if kwargs.get("tools") and "tool_use" in self.texts else "default"
+        if name not in self.texts:
+            raise CheckpointError(
+                f"has chat templates named {', '.join(sorted(self.texts))}, but none named default",
+                where=self.checkpoint,
+                mend="Save the one to use as chat_template.jinja.",
+            )
+        return self.texts[name]

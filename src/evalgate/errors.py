@@ -70,3 +70,7 @@ class EngineError(EvalgateError):
 
 class ScorerError(EvalgateError):
     """A scorer raised an exception or returned something that is no finite number in its range."""
+
+
+class InconclusiveWarning(UserWarning):
+    """A metric passed because the policy lets too little evidence pass; the summary says so too."""

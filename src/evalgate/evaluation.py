@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from evalgate.digest import digest
+from evalgate.errors import RecordError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 
@@ -80,7 +84,10 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """The row's JSON object without fields that hold their default, so that baselines stay small and readable."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != _default(f)}
+        return {name: value for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
+
+
+_DEFAULTS = tuple((spec.name, _default(spec)) for spec in fields(Row))  # looked up once, not for each of a million rows
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class Evaluation:
         seed: `Sampling.seed`; named, never refused.
         samples: digest of the eval data (ids, fields and targets, sorted by id).
         metrics: what was measured, in the order of the task's scorers.
-        rows: sorted by sample id.
+        rows: sorted by sample id, whatever the order they are given in (RecordError where two share an id).
         environment: engine, versions, dtype, device, determinism, platform (outside the digest).
         provenance: UTC time, command, evalgate's version, ledger head (outside the digest).
         policy: margins, floors, alpha and golden ids in force when it was recorded (outside the digest).
@@ -135,6 +142,13 @@ class Evaluation:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] = field(default_factory=dict)
     acceptance: Acceptance | None = None
+
+    def __post_init__(self) -> None:
+        rows = tuple(sorted(self.rows, key=lambda row: row.id))
+        twin = next((row.id for row, after in pairwise(rows) if row.id == after.id), None)
+        if twin is not None:
+            raise RecordError(f"two rows share the sample id {twin!r}", where=self.task)
+        object.__setattr__(self, "rows", rows)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -160,6 +174,10 @@ class Evaluation:
         """Rows without an answer; with any, the evaluation is incomplete: it can neither pass nor be accepted."""
         return tuple(row for row in self.rows if row.error)
 
+    def unscored(self, name: str) -> tuple[Row, ...]:
+        """Rows that make a metric incomplete: those with an error, and those without a score of its."""
+        return tuple(row for row in self.rows if row.error or name not in row.scores)
+
     def metric(self, name: str) -> Metric:
         """The metric of that name (KeyError with the names there are)."""
         for metric in self.metrics:
@@ -169,10 +187,49 @@ class Evaluation:
 
     def mean(self, name: str) -> float:
         """Weighted mean of a metric over the rows that have it, in the metric's own units (NaN without rows)."""
-        weighted = self.metric(name).weighted
-        pairs = [(row.scores[name], row.weight if weighted else 1.0) for row in self.rows if name in row.scores]
-        total = sum(weight for _, weight in pairs)
-        return sum(value * weight for value, weight in pairs) / total if total else float("nan")
+        import numpy as np
+
+        weighted, values = self.metric(name).weighted, self.columns[name]
+        there = ~np.isnan(values)
+        if not there.any():
+            return float("nan")
+        return float(np.average(values[there], weights=self.weights[there] if weighted else None))
+
+    # One array per question that a comparison asks, made once however many metrics and slices ask it.
+
+    @cached_property
+    def keys(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What rows are paired by: all sample ids, and all digests of prompt and target."""
+        return tuple(row.id for row in self.rows), tuple(row.pair for row in self.rows)
+
+    @cached_property
+    def columns(self) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Metric name to one score per row, NaN where a row has none."""
+        nan = float("nan")
+        return {m.name: _array([row.scores.get(m.name, nan) for row in self.rows], "float64") for m in self.metrics}
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """One weight per row."""
+        return _array([row.weight for row in self.rows], "float64")
+
+    @cached_property
+    def clusters(self) -> npt.NDArray[np.intp] | None:
+        """One number per row, the same for rows of one cluster; `None` where no row has a cluster."""
+        if all(row.cluster is None for row in self.rows):
+            return None
+        numbers: dict[tuple[str | None, str | None], int] = {}
+        labels = ((None, row.id) if row.cluster is None else (row.cluster, None) for row in self.rows)
+        return _array([numbers.setdefault(label, len(numbers)) for label in labels], "intp")
+
+    @cached_property
+    def slices(self) -> Mapping[tuple[str, str], npt.NDArray[np.intp]]:
+        """(slice name, value) to the positions of its rows."""
+        positions: dict[tuple[str, str], list[int]] = {}
+        for position, row in enumerate(self.rows):
+            for pair in row.slices.items():
+                positions.setdefault(pair, []).append(position)
+        return {pair: _array(found, "intp") for pair, found in positions.items()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -193,6 +250,15 @@ class Evaluation:
                 for row in self.rows
             ]
         )
+
+
+def _array(values: list[Any], dtype: str) -> npt.NDArray[Any]:
+    """A read-only array: it is cached in a frozen object."""
+    import numpy as np
+
+    array = np.array(values, dtype=dtype)
+    array.flags.writeable = False
+    return array
 
 
 def _number(text: str) -> int | str:

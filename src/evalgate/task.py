@@ -84,6 +84,18 @@ class Sampling:
                 f"stop is the text {self.stop!r}, expected a tuple of texts", mend=f"Write stop=({self.stop!r},)."
             )
         object.__setattr__(self, "stop", tuple(self.stop))
+        for name, types in (
+            ("max_tokens", int),
+            ("temperature", int | float),
+            ("top_p", int | float),
+            ("top_k", int),
+            ("seed", int),
+            ("n", int),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, types):
+                wanted = "a whole number" if types is int else "a number"
+                raise TaskError(f"Sampling({name}={value!r}): expected {wanted}")
         for name, value, good in (
             ("max_tokens", self.max_tokens, self.max_tokens >= 1),
             ("temperature", self.temperature, 0 <= self.temperature < float("inf")),
@@ -147,6 +159,24 @@ class Task:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        from evalgate.scoring import Scorer
+
+        if isinstance(self.samples, str | Path):
+            raise TaskError(
+                f"samples is the path {str(self.samples)!r}", mend=f'Write samples=jsonl("{self.samples}") to read it.'
+            )
+        if isinstance(self.scorers, Scorer) or not all(isinstance(scorer, Scorer) for scorer in self.scorers):
+            raise TaskError(
+                f"scorers is {self.scorers!r:.80}, expected a list of scorers",
+                mend="Call each, such as scorers=[exact_match()], and wrap your own: function(f).",
+            )
+        if self.reasoning is not None and not (
+            len(self.reasoning) == 2 and all(isinstance(marker, str) and marker for marker in self.reasoning)
+        ):
+            raise TaskError(
+                f"reasoning is {self.reasoning!r}, expected a start and an end marker",
+                mend='Write reasoning=("<think>", "</think>").',
+            )
         for plain in ("slices", "golden"):
             if isinstance(getattr(self, plain), str):
                 raise TaskError(f"{plain} is the text {getattr(self, plain)!r}, expected a tuple of texts")

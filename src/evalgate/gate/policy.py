@@ -1,4 +1,4 @@
-"""The gate: policy in, verdicts out. Pure: evaluations and numbers go in, a small frozen result comes out."""
+"""The words of the gate: outcomes, what a metric must hold, the policy, members of a family and their verdicts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from evalgate.errors import TaskError
+from evalgate.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
     from evalgate.compare import Comparison
     from evalgate.evaluation import Evaluation, Metric
     from evalgate.stats import PairedTest
+
+SLICE_Q = 0.10  # slices with a q-value up to here are worth a warning
 
 
 class Outcome(StrEnum):
@@ -63,6 +65,7 @@ class Policy:
         pooled_margin: of the pooled test, a share of the range.
         min_n: fewer samples can only be inconclusive, unless the regression is significant.
         inconclusive: `warn` lets an inconclusive metric pass with a warning, `fail` does not.
+        engine: `warn` names a baseline made by another engine, version, dtype or device; `strict` refuses it.
         pass_rule: `pooled`, or `all`: every blocking metric must show non-inferiority by itself.
     """
 
@@ -74,6 +77,22 @@ class Policy:
     min_n: int = 30
     inconclusive: str = "warn"
     pass_rule: str = "pooled"
+    engine: str = "warn"
+
+    def __post_init__(self) -> None:
+        for name, expected, good in (
+            ("alpha", "a level above 0 and below .5", 0 < self.alpha < 0.5),
+            ("power", "a probability from .5 to below 1", 0.5 <= self.power < 1),
+            ("margin", "a share above 0 and up to 1", 0 < self.margin <= 1),
+            ("bits_per_byte_margin", "a share above 0 and up to 1", 0 < self.bits_per_byte_margin <= 1),
+            ("pooled_margin", "a share above 0 and up to 1", 0 < self.pooled_margin <= 1),
+            ("min_n", "5 or more", self.min_n >= 5),
+            ("inconclusive", "'warn' or 'fail'", self.inconclusive in ("warn", "fail")),
+            ("pass_rule", "'pooled' or 'all'", self.pass_rule in ("pooled", "all")),
+            ("engine", "'warn' or 'strict'", self.engine in ("warn", "strict")),
+        ):
+            if not good:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected {expected}", where="policy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +108,7 @@ class Member:
         ran: `False` for what was collected, then deselected: it counts in the family with p = 1, shown as PARTIAL.
         candidate: the evaluation, if there is one.
         baseline: the accepted evaluation, if there is one.
+        anchor: the first accepted evaluation of the baseline's line, if there is another.
         error: why there is no (usable) candidate evaluation; an error is never a score.
     """
 
@@ -100,6 +120,7 @@ class Member:
     ran: bool = True
     candidate: Evaluation | None = None
     baseline: Evaluation | None = None
+    anchor: Evaluation | None = None
     error: str | None = None
 
 
@@ -119,6 +140,7 @@ class Verdict:
         degraded: passes within the margin, yet significantly worse.
         detectable: minimum detectable effect at this n and level, in the metric's own units, if compared.
         needed: samples that would decide, where the outcome is INCONCLUSIVE.
+        anchor: the comparison with the line's first accepted evaluation, where there is another than the baseline.
     """
 
     task: str
@@ -134,6 +156,11 @@ class Verdict:
     degraded: bool = False
     detectable: float | None = None
     needed: int | None = None
+    anchor: Comparison | None = None
+
+    def fails(self, policy: Policy) -> bool:
+        """Whether the metric's own test fails: never where it only informs."""
+        return self.blocking and _fails(self.outcome, policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,3 +182,13 @@ class Family:
     pooled: PairedTest | None
     partial: tuple[str, ...]
     policy: Policy
+
+    def fails(self, policy: Policy) -> bool:
+        """Whether the checkpoint as a whole is blocked."""
+        return _fails(self.outcome, policy)
+
+
+def _fails(outcome: Outcome, policy: Policy) -> bool:
+    if outcome is Outcome.INCONCLUSIVE:
+        return policy.inconclusive == "fail"
+    return outcome is not Outcome.PASS

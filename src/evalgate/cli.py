@@ -1,0 +1,154 @@
+"""The command line: what is done with recorded evaluations. It runs no model.
+
+Exit codes: 0 all is well, 1 a regression, 2 it could not be done (and one line that says why).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from evalgate.errors import EvalgateError
+
+app = typer.Typer(
+    name="evalgate",
+    help="Gate fine-tuned language models: accept, compare and inspect recorded evaluations. "
+    "The gate itself is pytest: pytest evalsuites/ --model runs/v3",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(highlight=False)
+
+Model = Annotated[str, typer.Argument(help="a checkpoint's folder, name or digest", show_default=False)]
+
+
+def main() -> None:
+    """Run a command; whatever a person did wrong is one line on standard error and exit code 2."""
+    try:
+        app()
+    except EvalgateError as error:
+        print(f"evalgate: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+@app.command()
+def accept(
+    model: Model,
+    why: Annotated[str, typer.Option("-m", "--why", help="why it is good enough; kept in the baseline")],
+    task: Annotated[list[str] | None, typer.Option(help="accept only this suite/task; repeat for several")] = None,
+    name: Annotated[str | None, typer.Option(help="product line, for --eval-baseline NAME")] = None,
+    new_anchor: Annotated[bool, typer.Option(help="start a new line: drift is measured from here on")] = False,
+) -> None:
+    """Make a checkpoint's recorded evaluations the baseline. Nothing runs again."""
+    from evalgate.accept import accept as accept_records
+    from evalgate.records import Library
+
+    with Library(Path.cwd()) as library:
+        records, family = library.last_run(library.digest_of(model))
+        done = accept_records(
+            records,
+            why=why,
+            root=library.root,
+            ledger=library.ledger,
+            tasks=task or (),
+            family=family,
+            name=name or library.config.baseline,
+            new_anchor=new_anchor,
+        )
+    for entry in done:
+        means = ", ".join(f"{m.name} {entry.evaluation.mean(m.name):.3f}" for m in entry.evaluation.metrics)
+        verb = "unchanged" if entry.previous == entry.evaluation.digest else "replaced" if entry.previous else "new"
+        console.print(f"{verb:9} {_shown(entry.path)}  {means}", soft_wrap=True)
+    console.print(f"{len(done)} baselines accepted. Commit them: they are reviewed like code.")
+
+
+@app.command()
+def compare(
+    candidate: Model,
+    baseline: Annotated[str, typer.Argument(help="the other: folder, name, digest, or a folder of records")],
+) -> None:
+    """Compare the recorded evaluations of two checkpoints by the gate's rules. Nothing runs again."""
+    from evalgate.gate import Outcome
+    from evalgate.records import Library
+    from evalgate.report.terminal import summary_lines
+
+    with Library(Path.cwd()) as library:
+        family = library.compare(candidate, baseline)
+    for line in summary_lines(family, name=f"{candidate} against {baseline}", card="evalgate show", ledger_head=None):
+        console.print(line, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if not family.fails(library.config.policy) else 1 if family.outcome is Outcome.REGRESSION else 2)
+
+
+@app.command(name="ls")
+def list_records() -> None:
+    """List what is recorded here: checkpoint, task, samples, means, time."""
+    from evalgate.digest import short
+    from evalgate.records import Library
+
+    table = Table("checkpoint", "digest", "task", "n", "scores", "recorded", box=None, pad_edge=False)
+    with Library(Path.cwd()) as library:
+        for record in library.records():
+            scores = "  ".join(f"{m.name} {record.mean(m.name):.3f}" for m in record.metrics)
+            digest = short(record.checkpoint["digest"], 8)
+            when = str(record.provenance.get("created", ""))[:16]
+            table.add_row(record.checkpoint["name"], digest, record.task, str(len(record.rows)), scores, when)
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("nothing is recorded here yet: pytest evalsuites/ --model runs/v3")
+
+
+@app.command()
+def show(
+    model: Model,
+    task: Annotated[str, typer.Argument(help="suite/task")],
+    sample: Annotated[str | None, typer.Option(help="one sample, with its prompt and outputs")] = None,
+) -> None:
+    """Show one recorded evaluation: identity, environment, command, means; or one of its samples."""
+    from evalgate.records import Library, describe, describe_sample
+
+    with Library(Path.cwd()) as library:
+        record = library.record(model, task)
+    for line in describe_sample(record, sample) if sample else describe(record):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def verify() -> None:
+    """Hash everything again: records, baselines, and the ledger's chain."""
+    from evalgate.records import Library
+
+    with Library(Path.cwd()) as library:
+        checked, problems, notes = library.verify()
+    for problem in problems:
+        print(f"evalgate: {problem}", file=sys.stderr)
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
+    console.print(f"{checked} files checked, {len(problems)} damaged")
+    raise typer.Exit(2 if problems else 0)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what would run, and what is missing, with the command that mends it."""
+    from evalgate.doctor import examine
+
+    findings = examine(Path.cwd(), os.environ)
+    for finding in findings:
+        mark = {"good": "✓", "bad": "✗", "note": "·"}[finding.state]
+        console.print(f"{mark} {finding.what}", markup=False, soft_wrap=True)
+        if finding.mend:
+            console.print(f"  {finding.mend}", markup=False, soft_wrap=True)
+    raise typer.Exit(2 if any(finding.state == "bad" for finding in findings) else 0)
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,53 @@
+"""What a person may set about the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from evalgate.errors import ConfigError
+from evalgate.request import Request
+
+ENGINES = ("vllm", "transformers", "fake")
+SPECIAL_TOKENS = 8  # more than any tokenizer wraps around a text
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Which engine answers, and how its child process is started.
+
+    Attributes:
+        name: `vllm`, `transformers` or `fake`.
+        options: the engine's own settings, passed on as they are (vLLM: dtype, max_model_len, tensor_parallel_size, …).
+        python: interpreter of the child, where the engine is installed apart; `None` is this one.
+        log_dir: folder for the child's log files, made when needed.
+        start_timeout: seconds until the child must have loaded its first checkpoint.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+
+    name: str = "vllm"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    python: str | None = None
+    log_dir: Path
+    start_timeout: float = 600
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            near = get_close_matches(str(self.name), ENGINES, 1)
+            raise ConfigError(
+                f"{self.name!r} is no engine, expected one of {', '.join(ENGINES)}",
+                where="engine.name",
+                mend=f"Did you mean {near[0]!r}?" if near else None,
+            )
+
+
+def length_bound(request: Request) -> int:
+    """Tokens that a request can need at most, known without its tokenizer: no token is shorter than one byte."""
+    prompt = len(request.prompt.encode("utf-8", "surrogatepass"))
+    longest = max((len(text.encode("utf-8", "surrogatepass")) for text in request.continuations), default=0)
+    return prompt + (longest if request.continuations else request.max_tokens) + SPECIAL_TOKENS

@@ -1,0 +1,89 @@
+"""Every option of the plugin: all start with `--eval-`; `--model` is the short form of `--eval-model`."""
+
+from __future__ import annotations
+
+import pytest
+
+SHORT_FORM_TAKEN = pytest.StashKey[bool]()
+MODEL_HELP = (
+    "checkpoint to gate: a version folder, a Hugging Face folder, a PEFT adapter folder, name@40-hex-revision of a hub "
+    "model in the local cache, or models:/name@alias of an MLflow registry; several times: several in one engine"
+)
+
+
+def add(parser: pytest.Parser) -> None:
+    """The `--eval-` options."""
+    group = parser.getgroup("evalgate", "gates for fine-tuned language models")
+    option = group.addoption
+    option("--eval-model", action="append", default=[], metavar="CHECKPOINT", help=f"{MODEL_HELP} (short: --model)")
+    option(
+        "--eval-base", metavar="DIR", help="where the base model of an adapter lies (default: what the adapter says)"
+    )
+    option(
+        "--eval-records",
+        metavar="DIR|URL",
+        help="gate evaluations recorded elsewhere, with neither checkpoint nor engine",
+    )
+    option("--eval-record-only", action="store_true", help="evaluate and record; compare nothing")
+    option("--eval-baseline", metavar="NAME", help="compare with the baselines accepted under this name")
+    option("--eval-engine", metavar="NAME", help="vllm (default), transformers, or fake")
+    option(
+        "--eval-alpha",
+        type=float,
+        metavar="A",
+        help="level of the gate: false alarms per run of two equal models (0.05)",
+    )
+    option("--eval-inconclusive", choices=("warn", "fail"), help="what too little evidence does to a test (warn)")
+    option("--eval-reports", metavar="DIR", help="where model cards are written (reports)")
+
+
+def add_short_form(config: pytest.Config, parser: pytest.Parser) -> None:
+    """`--model`, unless a conftest or another plugin has it."""
+    try:
+        parser.getgroup("evalgate").addoption(
+            "--model",
+            dest="eval_model",
+            action="append",
+            default=[],
+            metavar="CHECKPOINT",
+            help="short for --eval-model",
+        )
+    except ValueError:
+        config.stash[SHORT_FORM_TAKEN] = True
+
+
+def is_gated(config: pytest.Config) -> bool:
+    """Whether this run gates anything."""
+    return bool(config.option.eval_model or config.option.eval_records)
+
+
+def overrides(config: pytest.Config) -> dict[str, object]:
+    """What was typed, by the names of the settings in `[tool.evalgate]`; flags win."""
+    given = {
+        "base": config.option.eval_base,
+        "baseline": config.option.eval_baseline,
+        "engine.name": config.option.eval_engine,
+        "alpha": config.option.eval_alpha,
+        "inconclusive": config.option.eval_inconclusive,
+        "reports": config.option.eval_reports,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def refuse_misuse(config: pytest.Config) -> None:
+    """Options of other plugins that would break what a gate promises."""
+    value = config.getoption
+    if value("eval_model") and value("eval_records"):
+        raise pytest.UsageError(
+            "--eval-records gates what was recorded: leave out --model, or leave out --eval-records."
+        )
+    if value("numprocesses", None) or value("dist", "no") != "no" or hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            "gates do not run under pytest-xdist: evalgate answers all tests in one engine batch, and each worker "
+            "would start its own. Leave out -n (or add -n0)."
+        )
+    if value("reruns", None):
+        raise pytest.UsageError(
+            "--reruns repeats a gate until it passes, which is no gate: leave it out (or add --reruns 0); a "
+            "flaky verdict is what alpha and INCONCLUSIVE are for."
+        )

@@ -1,0 +1,70 @@
+"""Progress of the engine: a bar on a terminal, a line every ten per cent elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+
+class TerminalProgress:
+    """Writes past pytest's capture, and only while the engine works."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.quiet = config.option.verbose < 0
+        self._stack = ExitStack()
+        self._bar: Bar | None = None
+        self._row: TaskID | None = None
+        self._total = self._done = self._cached = 0
+        self._began = 0.0
+
+    def start(self, total: int, cached: int) -> None:
+        """Show a bar, unless everything is known already."""
+        self._total, self._cached, self._done, self._began = total - cached, cached, 0, monotonic()
+        if self.quiet or not self._total:
+            return
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if capture:
+            self._stack.enter_context(capture.global_and_fixture_disabled())
+        print()  # noqa: T201 - pytest's cursor stands behind its own last line
+        if sys.stdout.isatty():
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("evalgate"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+            )
+            self._bar = self._stack.enter_context(Progress(*columns, transient=True))
+            self._row = self._bar.add_task("", total=self._total)
+
+    def advance(self, count: int) -> None:
+        """Move the bar; elsewhere say each tenth once."""
+        before, self._done = self._done, self._done + count
+        if self._bar and self._row is not None:
+            self._bar.update(self._row, completed=self._done)
+        elif not self.quiet and self._total and before * 10 // self._total != self._done * 10 // self._total:
+            seconds = monotonic() - self._began
+            self.say(f"{self._done * 100 // self._total:3d} %  {self._done} of {self._total} answers, {seconds:.0f} s")
+
+    def say(self, text: str) -> None:
+        """One line, beside the bar where there is one."""
+        if self._bar and self._row is not None:
+            self._bar.update(self._row, description=text)
+        elif not self.quiet:
+            print(f"evalgate: {text}", flush=True)  # noqa: T201
+
+    def stop(self) -> None:
+        """Give the terminal back to pytest."""
+        self._bar = self._row = None
+        self._stack.close()

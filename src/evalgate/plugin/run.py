@@ -1,0 +1,212 @@
+"""A gated run: the hooks that are only there when a checkpoint or records were given."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import pytest
+
+from evalgate.accept import accept_command
+from evalgate.config import load_config, project_root
+from evalgate.errors import InconclusiveWarning, InputError
+from evalgate.gate import Outcome, Verdict
+from evalgate.plugin import options
+from evalgate.plugin.items import POOLED, MetricItem, PooledItem
+from evalgate.plugin.progress import TerminalProgress
+from evalgate.report import terminal
+from evalgate.session import Declared, Selected, Session
+
+
+class GatedRun:
+    """Translates between pytest's hooks and the `Session`."""
+
+    session: Session
+
+    def __init__(self, config: pytest.Config) -> None:
+        options.refuse_misuse(config)
+        config.addinivalue_line("filterwarnings", "default::evalgate.errors.InconclusiveWarning")
+        # --lf skips whole files at collection; the family of tests is what was collected before --lf.
+        config.pluginmanager.set_blocked("lfplugin-collskip")
+        self.config = config
+        self.missing: list[str] = []
+        self._members: list[MetricItem] = []
+        self._ran: set[Selected] = set()
+
+    # -- start and collection -----------------------------------------------------------------------------------------
+
+    def pytest_sessionstart(self) -> None:
+        """Preflight: whatever is wrong with a checkpoint or a setting is said before anything else happens."""
+        with _usage_errors():
+            root = project_root(self.config.invocation_params.dir)
+            self.session = Session(
+                load_config(root, options.overrides(self.config)),
+                root,
+                models=self.config.option.eval_model,
+                records=self.config.option.eval_records,
+                record_only=self.config.option.eval_record_only,
+                command=shlex.join(["pytest", *self.config.invocation_params.args]),
+                progress=TerminalProgress(self.config),
+            )
+
+    def declare(self, declared: Declared) -> None:
+        """A task was collected."""
+        with _usage_errors():
+            self.session.declare(declared)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Tests that use `evaluate` run once per checkpoint."""
+        names = list(self.session.candidates)
+        if "evaluate" in metafunc.fixturenames and len(names) > 1:
+            metafunc.parametrize("evaluate", names, indirect=True)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> Generator[None]:
+        """See the family before `-k`, `-m` and `--lf` deselect from it; add the pooled tests after."""
+        self._members = [item for item in items if isinstance(item, MetricItem)]
+        yield
+        names = dict.fromkeys(item.selected.candidate for item in items if isinstance(item, MetricItem))
+        blocking = sum(len(declared.task.blocking) for declared in self.session.declared.values())
+        if blocking > 1 and not self.session.record_only:
+            for name in names:
+                title = f"{POOLED}[{name}]" if len(self.session.candidates) > 1 else POOLED
+                nodeid = f"{self.session.config.suites}::{title}"
+                items.append(PooledItem.from_parent(session, name=title, nodeid=nodeid, candidate=name))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Plan: read data, render prompts, load baselines. What is wrong there ends the run before an engine starts."""
+        if not session.config.option.collectonly:
+            with _usage_errors():
+                self.session.prepare(self._selected(session.items))
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """What will be asked of whom."""
+        names = ", ".join(self.session.candidates)
+        return [f"evalgate: {names} · {len(self.session.declared)} tasks, {self.session.requests} requests"]
+
+    @staticmethod
+    def _selected(items: Iterable[pytest.Item]) -> list[Selected]:
+        return [item.selected for item in items if isinstance(item, MetricItem)]
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """One batch for all tests before the first of them reports."""
+        if not session.config.option.collectonly and not session.testsfailed:
+            with _usage_errors():
+                self.session.run(self._selected(session.items))
+        return (yield)
+
+    def error_of(self, item: MetricItem) -> str | None:
+        """Why a test has no verdict."""
+        verdict = self._note(item)
+        if self.session.record_only:
+            return self.session.error
+        if verdict is None:
+            return "no verdict was reached"
+        return verdict.reason if verdict.outcome is Outcome.ERROR else None
+
+    def _note(self, item: MetricItem) -> Verdict | None:
+        """The verdict of a test, noted in its JUnit properties and among those that ran."""
+        verdict = self.session.verdict(item.selected)
+        self._ran.add(item.selected)
+        if verdict and not item.user_properties:
+            item.user_properties.extend(terminal.junit_properties(verdict))
+        return verdict
+
+    def failure_of(self, item: MetricItem) -> str | None:
+        """Why a test fails; `None` lets it pass."""
+        verdict = self.session.verdict(item.selected)
+        if verdict is None:
+            return None
+        if verdict.outcome is Outcome.INCONCLUSIVE and self.session.config.policy.inconclusive == "warn":
+            warnings.warn_explicit(
+                InconclusiveWarning(f"{item.nodeid}: {verdict.reason}"), None, str(item.path), item.line
+            )
+        if not verdict.fails(self.session.config.policy):
+            return None
+        details = terminal.detail_lines(
+            verdict,
+            self._relative(self.session.reports[item.selected.candidate].card),
+            candidate=self.session.evaluations.get((item.declared.id, item.selected.candidate)),
+            baseline=self.session.baseline(item.declared),
+            accept=self._accept_command(item.selected.candidate),
+        )
+        return "\n".join([terminal.verdict_line(verdict, nodeid=item.nodeid), *details])
+
+    def _accept_command(self, name: str) -> str:
+        candidate = self.session.candidates[name]
+        path = candidate.checkpoint.path if candidate.checkpoint else None
+        return accept_command({"digest": candidate.digest}, self._relative(Path(path)) if path else None)
+
+    def _relative(self, path: Path) -> str:
+        inside = path.is_relative_to(self.config.invocation_params.dir)
+        return str(path.relative_to(self.config.invocation_params.dir) if inside else path)
+
+    def pooled_error(self, item: PooledItem) -> str | None:
+        """Why nothing could be pooled."""
+        report = self.session.reports.get(item.candidate)
+        if report is None:
+            return "no verdict was reached"
+        return report.family.reason if report.family.outcome is Outcome.ERROR else None
+
+    def pooled_failure(self, item: PooledItem) -> str | None:
+        """Why the checkpoint as a whole is blocked though each of its metrics may pass."""
+        family = self.session.reports[item.candidate].family
+        return family.reason if family.fails(self.session.config.policy) else None
+
+    # -- what one sees ------------------------------------------------------------------------------------------------
+
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        """Difference, interval and counts beside PASSED and FAILED."""
+        said = dict(report.user_properties).get("evalgate.says")
+        if report.when != "call" or not said:
+            return None
+        passed = report.outcome == "passed"
+        return report.outcome, "." if passed else "F", (str(said), {"green": passed, "red": not passed})
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A gate that `required` names and that did not run is not a pass."""
+        if not session.config.option.collectonly:
+            self.missing = self.session.missing_required(self._ran)
+            if self.missing and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """One line per metric, the overall verdict, the card."""
+        if not self.session.reports and not self.session.lines and not self.missing:
+            return
+        terminalreporter.section("evalgate")
+        for line in self.session.lines:
+            terminalreporter.line(line)
+        for name, report in self.session.reports.items():
+            lines = terminal.summary_lines(
+                report.family, name=name, card=self._relative(report.card), ledger_head=self.session.ledger.head
+            )
+            for line in lines:
+                terminalreporter.line(line)
+        if self.missing:
+            terminalreporter.line(f"required and not run, so this is no pass: {', '.join(self.missing)}", red=True)
+
+    def pytest_unconfigure(self) -> None:
+        """End the engine's child, whatever happened."""
+        if hasattr(self, "session"):
+            self.session.close()
+
+
+class _usage_errors:  # noqa: N801 - reads as a statement
+    """Turns what a person typed or wrote wrong into pytest's usage error: one line, exit code 4."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            raise pytest.UsageError(str(error)) from None

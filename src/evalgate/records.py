@@ -1,0 +1,157 @@
+"""What both shells do with records: find them, compare them, check them, describe them. No model runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from evalgate.cache import Cache
+from evalgate.config import load_config, project_root
+from evalgate.digest import short
+from evalgate.errors import InputError, RecordError
+from evalgate.evaluation import Evaluation
+from evalgate.gate import Family, Gate, Member, decide
+from evalgate.ledger import Ledger
+from evalgate.preflight import read_checkpoint, resolve_model
+from evalgate.store import Store, read_baseline, read_records
+
+
+class Library:
+    """The records, baselines and ledger of a project."""
+
+    def __init__(self, start: Path) -> None:
+        self.root = project_root(start)
+        self.config = load_config(self.root, {})
+        self.state = self.root / self.config.state
+        self.store = Store(self.state)
+        self.ledger = Ledger(self.state / "ledger.jsonl")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def records(self) -> Iterator[Evaluation]:
+        """Every record, by checkpoint and task, oldest first."""
+        yield from sorted(
+            self.store.all(), key=lambda r: (r.checkpoint["name"], r.task, str(r.provenance.get("created", "")))
+        )
+
+    def digest_of(self, text: str) -> str:
+        """The checkpoint that a folder, a name or the first digits of a digest mean.
+
+        Raises:
+            InputError: none or several records match.
+        """
+        if Path(text).is_dir():
+            base = Path(self.config.base) if self.config.base else None
+            cache = Cache(self.state / "cache.sqlite")
+            try:
+                return read_checkpoint(resolve_model(text), base=base, memo=cache.files).digest
+            finally:
+                cache.close()
+        known: dict[str, str] = {r.checkpoint["digest"]: r.checkpoint["name"] for r in self.store.all()}
+        found = [d for d, name in known.items() if text == name or (len(text) >= 6 and short(d, 64).startswith(text))]
+        if len(found) == 1:
+            return found[0]
+        listed = ", ".join(f"{name} ({short(digest, 8)})" for digest, name in known.items()) or "nothing"
+        raise InputError(
+            f"{text!r} is {'several checkpoints' if found else 'no folder and no recorded one'}; recorded: {listed}",
+            mend="Name a folder, or the first digits of a digest.",
+        )
+
+    def last_run(self, digest: str) -> tuple[dict[str, Evaluation], tuple[str, ...]]:
+        """The newest record of each task of a checkpoint, and the family that its last run was planned with."""
+        planned = [e for e in self.ledger.entries() if e.kind == "plan" and digest in e.body["candidates"].values()]
+        return self.store.for_checkpoint(digest), tuple(planned[-1].body["family"]) if planned else ()
+
+    def record(self, model: str, task: str) -> Evaluation:
+        """The newest record of one task of a checkpoint."""
+        records, _ = self.last_run(self.digest_of(model))
+        if task not in records:
+            raise RecordError(
+                f"no record of {task!r} for {model}; recorded: {', '.join(sorted(records)) or 'nothing'}",
+                mend="Record it with pytest evalsuites/ --model …",
+            )
+        return records[task]
+
+    def _set_of(self, text: str) -> dict[str, Evaluation]:
+        """Task id to evaluation, of a checkpoint or of a folder or file of records."""
+        path = Path(text)
+        if path.is_file() or (path.is_dir() and not any(path.glob("*config.json"))):
+            return {record.task: record for record in read_records(text)}
+        return self.last_run(self.digest_of(text))[0]
+
+    def compare(self, candidate: str, baseline: str) -> Family:
+        """Two sets of records by the gate's rules; margins and floors are those the candidate was recorded with."""
+        after, before = self._set_of(candidate), self._set_of(baseline)
+        if not after:
+            raise RecordError(f"no records of {candidate}", mend="Record them with pytest evalsuites/ --model …")
+        members = []
+        for task, evaluation in after.items():
+            gates = evaluation.policy.get("gates", {})
+            blocking = [m.name for m in evaluation.metrics if gates.get(m.name)] or [evaluation.metrics[0].name]
+            members += [
+                Member(
+                    task=task,
+                    metric=metric.name,
+                    blocking=metric.name in blocking,
+                    gate=Gate(**(gates.get(metric.name) or {})),
+                    golden=tuple(evaluation.policy.get("golden", ())),
+                    candidate=evaluation,
+                    baseline=before.get(task),
+                )
+                for metric in evaluation.metrics
+            ]
+        return decide(members, self.config.policy)
+
+    def verify(self) -> tuple[int, list[str], list[str]]:
+        """Hash every record and baseline again and follow the ledger's chain: files checked, problems, notes."""
+        problems: list[str] = []
+        notes: list[str] = []
+        baselines = sorted((self.root / self.config.suites).rglob("baselines/**/*.jsonl"))
+        files = [(path, self.store.read) for path in self.store.paths()] + [(path, read_baseline) for path in baselines]
+        for path, read in files:
+            try:
+                read(path)
+            except RecordError as error:
+                problems.append(str(error))
+        if self.ledger.head is None:
+            notes.append("no ledger here: each baseline's header carries its own chain")
+        else:
+            problems += self.ledger.verify()
+            notes.append(f"ledger head {short(self.ledger.head)}")
+        return len(files), problems, notes
+
+
+def describe(record: Evaluation) -> list[str]:
+    """What a record says of itself: everything needed to compare and to repeat it."""
+    accepted = record.acceptance
+    facts: dict[str, Any] = {
+        "task": record.task,
+        "record": record.digest,
+        "checkpoint": f"{record.checkpoint['name']} {record.checkpoint['digest']}",
+        "samples": f"{len(record.rows)} rows, {record.samples}",
+        "prompt": record.prompt,
+        "sampling": json.dumps({**record.sampling, "seed": record.seed}),
+        "environment": json.dumps(dict(record.environment), sort_keys=True),
+        "recorded": f"{record.provenance.get('created')} by {record.provenance.get('command')}",
+        "accepted": f"{accepted.at} by {accepted.by}: {accepted.why}" if accepted else None,
+        "incomplete": f"{len(record.errors)} rows without an answer" if record.errors else None,
+    }
+    lines = [f"{name:12} {value}" for name, value in facts.items() if value is not None]
+    return lines + [f"{m.name:12} {record.mean(m.name):.4f}  scorer {short(m.digest)}" for m in record.metrics]
+
+
+def describe_sample(record: Evaluation, sample: str) -> list[str]:
+    """One row: prompt, target, outputs, scores."""
+    row = next((row for row in record.rows if row.id == sample), None)
+    if row is None:
+        raise RecordError(f"{record.task} has no sample {sample!r}; the first is {record.rows[0].id!r}")
+    return [f"{name:10} {json.dumps(value, ensure_ascii=True)}" for name, value in row.as_json().items()]

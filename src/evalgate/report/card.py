@@ -1,0 +1,158 @@
+"""The model card: one HTML file that opens from disk, asks the network for nothing and runs nothing a model wrote.
+
+Two defences, each enough alone: Jinja escapes every text (samples travel as JSON and are shown through `textContent`),
+and a content security policy allows this file's own style and script by their hashes, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalgate.report import view
+from evalgate.report.samples import BUCKETS, payload
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    from evalgate.evaluation import Evaluation
+    from evalgate.gate import Family
+
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+# Inside a script element only `<` matters to the parser; the others close every other door too.
+_JSON_ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardData:
+    """Everything a card shows.
+
+    Attributes:
+        name: of the checkpoint.
+        family: its verdicts.
+        candidates: task id to evaluation.
+        baselines: task id to accepted evaluation.
+        statement: what people state about the model, Markdown; `None` is shown as "not stated".
+        ledger_head: hash of the ledger's last entry.
+        command: what was typed.
+        generated: UTC time, ISO 8601.
+    """
+
+    name: str
+    family: Family
+    candidates: Mapping[str, Evaluation]
+    baselines: Mapping[str, Evaluation]
+    statement: str | None
+    ledger_head: str | None
+    command: str
+    generated: str
+
+
+def write_card(data: CardData, folder: Path) -> Path:
+    """Write `folder/index.html`, whole or not at all, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "index.html"
+    with tempfile.NamedTemporaryFile("w", dir=folder, encoding="utf-8", newline="\n", delete=False) as draft:
+        try:
+            draft.write(render_card(data))
+            draft.flush()
+            os.fsync(draft.fileno())
+            Path(draft.name).chmod(0o644)
+            os.replace(draft.name, page)
+        except BaseException:
+            Path(draft.name).unlink(missing_ok=True)
+            raise
+    return page
+
+
+def render_card(data: CardData) -> str:
+    """The complete HTML document; the same data give the same bytes."""
+    from markupsafe import Markup
+
+    family = data.family
+    candidates, baselines = (
+        {task: side[task] for task in dict.fromkeys(v.task for v in family.verdicts) if task in side}
+        for side in (data.candidates, data.baselines)
+    )
+    lines = view.lines(family)
+    style, script = (_asset(name) for name in ("card.css", "card.js"))
+    page = _environment().get_template("template.html")
+    html = page.render(
+        data=data,
+        family=family,
+        headline=view.headline(data.name, family.outcome),
+        shape=view.shape(family.outcome),
+        facts=view.facts(family),
+        lines=lines,
+        confidence=view.confidence(family.policy),
+        scale=view.Scale.over([line.ends for line in lines if line.ends]),
+        pooled=family.pooled and view.pooled(family.pooled),
+        slices=view.slices(family),
+        comparability=view.comparability(family),
+        golden=view.golden(family, candidates),
+        checkpoint=view.checkpoint(candidates, baselines),
+        environment=view.environment(candidates, baselines),
+        provenance=view.provenance(candidates, baselines),
+        settings=view.policy(family),
+        tasks=[(task, view.task_fields(e, baselines.get(task))) for task, e in candidates.items()],
+        statement=data.statement and _markdown(data.statement),
+        buckets=BUCKETS,
+        samples=Markup(_json(payload(family, candidates, baselines))),  # noqa: S704 - escaped by _json
+        style=Markup(style),  # noqa: S704 - ours
+        script=Markup(script),  # noqa: S704 - ours
+        policy=_policy(style, script),
+    )
+    return _SURROGATES.sub("\ufffd", html)
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("evalgate.report").joinpath(name).read_text("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    loader = FunctionLoader(_asset)
+    return Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing but our own style and script, by their hashes; no base address, no form, no string that becomes code."""
+    hashes = (base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in (style, script))
+    style_hash, script_hash = hashes
+    return (
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in; a lone surrogate stays itself, as an escape."""
+    dumped = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_JSON_ESCAPES)
+    return _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", dumped)
+
+
+def _markdown(statement: str) -> Markup:
+    """Markdown without HTML and images, its headings below the card's own."""
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = parser.parse(statement)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
+    return Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704 - escaped by the parser

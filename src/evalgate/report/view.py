@@ -1,0 +1,344 @@
+"""What the card's tables say: verdicts, evaluations and digests turned into short texts and positions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from evalgate import text
+from evalgate.gate import SLICE_Q, Outcome
+from evalgate.report.terminal import slice_effect, why
+
+if TYPE_CHECKING:
+    from evalgate.compare import Comparison
+    from evalgate.evaluation import Evaluation, Metric
+    from evalgate.gate import Family, Policy, Verdict
+    from evalgate.stats import PairedTest
+
+SLICES_SHOWN = 12
+_TICKS = (1, 2, 5, 10, 20, 50, 100)
+_SHAPES = {
+    Outcome.PASS: "pass",
+    Outcome.REGRESSION: "regression",
+    Outcome.INCONCLUSIVE: "inconclusive",
+    Outcome.INCOMPARABLE: "incomparable",
+    Outcome.NO_BASELINE: "incomparable",
+    Outcome.ERROR: "error",
+}
+_HEADLINES = {
+    Outcome.PASS: "{} holds against the baseline",
+    Outcome.REGRESSION: "{} is worse than the baseline",
+    Outcome.INCONCLUSIVE: "{}: too little evidence to tell",
+    Outcome.INCOMPARABLE: "{} cannot be compared with the baseline",
+    Outcome.NO_BASELINE: "{} has no baseline to compare with yet",
+    Outcome.ERROR: "{} could not be evaluated",
+}
+
+
+def shape(outcome: Outcome) -> str:
+    """Name of the symbol and colour that stand for an outcome, beside its word."""
+    return _SHAPES[outcome]
+
+
+def headline(name: str, outcome: Outcome) -> str:
+    """The verdict as a sentence."""
+    return _HEADLINES[outcome].format(name)
+
+
+def confidence(policy: Policy) -> str:
+    """Of the intervals shown, in per cent: the two-sided 1 - 2·alpha on which a PASS is read."""
+    return f"{100 * (1 - 2 * policy.alpha):g}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Horizontal axis of the forest plots, shared by all rows: -limit … +limit points (per cent without a range)."""
+
+    limit: float
+    width: int = 220
+    pad: int = 8
+
+    def x(self, value: float) -> float:
+        """Position of a value; what lies outside is drawn at the edge."""
+        inside = min(max(value, -self.limit), self.limit)
+        return round(self.width / 2 + inside / self.limit * (self.width / 2 - self.pad), 1)
+
+    @classmethod
+    def over(cls, plots: Iterable[Sequence[float]]) -> Scale:
+        """The smallest round axis that holds every interval and margin, yet no wider than 100 points."""
+        furthest = max((max(abs(end) for end in plot) for plot in plots), default=0.0)
+        return cls(next((float(tick) for tick in _TICKS if tick >= furthest), 100.0))
+
+
+def _in_points(amount: float, metric: Metric, baseline: float) -> float:
+    unit = abs(baseline) if metric.range is None else metric.range
+    return 100 * amount / unit if unit else 0.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric's row in the table of metrics."""
+
+    verdict: Verdict
+    number: int
+    effect: str = ""
+    interval: str = ""
+    was: str = ""
+    now: str = ""
+    n: str = ""
+    p: str = ""
+    level: str = ""
+    margin: str = ""
+    ends: tuple[float, float, float, float] | None = None  # delta, low, high, margin in points
+
+    @property
+    def why(self) -> str:
+        """What the numbers in the row do not say."""
+        return why(self.verdict)
+
+    @property
+    def shape(self) -> str:
+        """Its symbol."""
+        return shape(self.verdict.outcome)
+
+    @property
+    def spoken(self) -> str:
+        """The plot in words."""
+        return f"{self.effect}, interval {self.interval}, tolerated drop {self.margin}"
+
+
+def lines(family: Family) -> list[Line]:
+    """One line per verdict, in its order."""
+    return [_line(verdict, number) for number, verdict in enumerate(family.verdicts)]
+
+
+def _line(verdict: Verdict, number: int) -> Line:
+    comparison = verdict.comparison
+    if comparison is None:
+        return Line(verdict, number, now="" if verdict.value is None else text.share(verdict.value))
+    metric, test, before = comparison.metric, comparison.test, comparison.baseline
+    p = verdict.p_adjusted if verdict.p_adjusted is not None else test.p_reg
+    delta, low, high, margin = (
+        _in_points(each, metric, before) for each in (test.delta, test.low, test.high, comparison.margin)
+    )
+    return Line(
+        verdict,
+        number,
+        effect=text.effect(test.delta, metric, before),
+        interval=text.interval(test.low, test.high, metric, before),
+        was=text.share(before),
+        now=text.share(comparison.candidate),
+        n=f"{test.n:,}",
+        p=text.probability(p),
+        level="" if verdict.level is None else text.probability(verdict.level),
+        margin=text.effect(comparison.margin, metric, before, sign=False),
+        ends=(delta, low, high, -margin),
+    )
+
+
+def pooled(test: PairedTest) -> dict[str, str]:
+    """The pooled test in words."""
+    low, high = (text.points(end).split()[0] for end in (test.low, test.high))
+    return {
+        "effect": text.points(test.delta),
+        "interval": f"[{low}, {high}]",
+        "p_reg": text.probability(test.p_reg),
+        "p_ni": text.probability(test.p_ni),
+        "n": f"{test.n:,}",
+    }
+
+
+def facts(family: Family) -> list[tuple[str, str]]:
+    """The few numbers under the verdict."""
+    blocking = [verdict for verdict in family.verdicts if verdict.blocking]
+    compared = [verdict.comparison for verdict in blocking if verdict.comparison]
+    passed = sum(verdict.outcome is Outcome.PASS for verdict in blocking)
+    found = [("blocking metrics passed", f"{passed} of {len(blocking)}")]
+    if compared:
+        broken, fixed = ({(c.task, id_) for c in compared for id_ in ids(c)} for ids in (_broken, _fixed))
+        found += [("samples got worse", f"{len(broken):,}"), ("samples got better", f"{len(fixed):,}")]
+        worst = min((c for c in compared if c.worst_slice), key=_worst, default=None)
+        if worst and worst.worst_slice:
+            part = worst.worst_slice
+            found.append((f"worst slice: {part.name}={part.value}", slice_effect(part, worst.metric)))
+    if family.pooled:
+        found.append(("pooled difference", text.points(family.pooled.delta)))
+    return found
+
+
+def _broken(comparison: Comparison) -> tuple[str, ...]:
+    return comparison.broken
+
+
+def _fixed(comparison: Comparison) -> tuple[str, ...]:
+    return comparison.fixed
+
+
+def _worst(comparison: Comparison) -> float:
+    return comparison.worst_slice.delta if comparison.worst_slice else 0.0
+
+
+def slices(family: Family) -> list[dict[str, Any]]:
+    """Per metric its slices, worst first; the better ones beyond `SLICES_SHOWN` are counted."""
+    found = []
+    for number, verdict in enumerate(family.verdicts):
+        comparison = verdict.comparison
+        if comparison is None or not comparison.slices:
+            continue
+        rows = [
+            {
+                "label": f"{part.name}={part.value}",
+                "effect": slice_effect(part, comparison.metric),
+                "was": text.share(part.baseline),
+                "now": text.share(part.candidate),
+                "n": f"{part.n:,}",
+                "q": "" if part.q is None else text.probability(part.q),
+                "warns": part.q is not None and part.q <= SLICE_Q,
+            }
+            for part in comparison.slices[:SLICES_SHOWN]
+        ]
+        more = len(comparison.slices) - len(rows)
+        found.append({"number": number, "title": f"{verdict.task}::{verdict.metric}", "rows": rows, "more": more})
+    return found
+
+
+def comparability(family: Family) -> list[tuple[str, str]]:
+    """Whatever a reader must know before believing a difference: (metric, what)."""
+    found = []
+    for verdict in family.verdicts:
+        title, comparison = f"{verdict.task}::{verdict.metric}", verdict.comparison
+        if comparison is None:
+            found.append((title, verdict.reason))
+            continue
+        if comparison.same_weights:
+            found.append((title, "A/A: candidate and baseline are the same checkpoint."))
+        found += [(title, str(note)) for note in comparison.notes]
+        for ids, side in ((comparison.only_candidate, "candidate"), (comparison.only_baseline, "baseline")):
+            if ids:
+                found.append((title, f"Only in the {side}: {len(ids):,} ({text.listed(ids)})."))
+        if verdict.anchor:
+            drift = verdict.anchor
+            found.append((title, f"Since the first accepted evaluation of this line: {text.headline(drift)}."))
+    return found
+
+
+def golden(family: Family, candidates: Mapping[str, Evaluation]) -> list[tuple[str, str, str]]:
+    """Per task with samples that must not break: (task, how many, which broke)."""
+    found = []
+    for task, evaluation in candidates.items():
+        declared = evaluation.policy.get("golden") or ()
+        broken = {i for v in family.verdicts if v.task == task and v.comparison for i in v.comparison.golden_broken}
+        if declared or broken:
+            found.append((task, f"{len(declared):,}", text.listed(sorted(broken)) or "none"))
+    return found
+
+
+# -- candidate and baseline, field by field ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Field:
+    """One fact about both sides; an empty text means that nothing is stated."""
+
+    name: str
+    candidate: str
+    baseline: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether both are stated and not the same."""
+        return bool(self.candidate and self.baseline and self.candidate != self.baseline)
+
+
+def checkpoint(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
+    """Names and digests of the two checkpoints."""
+    return _sides(candidates, baselines, lambda evaluation: evaluation.checkpoint, first=("name", "digest"))
+
+
+def environment(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
+    """Engine, versions, device, platform."""
+    return _sides(candidates, baselines, lambda evaluation: evaluation.environment)
+
+
+def provenance(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
+    """When, where and by which command the records were made."""
+    return _sides(candidates, baselines, lambda evaluation: evaluation.provenance)
+
+
+def policy(family: Family) -> list[tuple[str, str]]:
+    """The gate's settings in force."""
+    return [(name.replace("_", " "), _text(value)) for name, value in asdict(family.policy).items()]
+
+
+def task_fields(candidate: Evaluation, baseline: Evaluation | None) -> list[Field]:
+    """Everything that identifies one task's evaluation, and who accepted the baseline."""
+    return _sides({"": candidate}, {"": baseline} if baseline else {}, _task_facts)
+
+
+def _task_facts(evaluation: Evaluation) -> Mapping[str, Any]:
+    gates = evaluation.policy.get("gates") or {}
+    accepted = asdict(evaluation.acceptance) if evaluation.acceptance else None
+    return {
+        "record": evaluation.digest,
+        "samples": f"{len(evaluation.rows):,}",
+        "samples without an answer": f"{len(evaluation.errors):,}",
+        "answers cut at max_tokens": f"{sum('length' in row.finish for row in evaluation.rows):,}",
+        "eval data": evaluation.samples,
+        "prompt": evaluation.prompt,
+        "sampling": evaluation.sampling,
+        "seed": evaluation.seed,
+        **{f"metric {metric.name}": _metric(metric, gates.get(metric.name)) for metric in evaluation.metrics},
+        **({"accepted": accepted} if accepted else {}),
+    }
+
+
+def _metric(metric: Metric, gate: Mapping[str, Any] | None) -> str:
+    high = "∞" if metric.high is None else f"{metric.high:g}"
+    low = "-∞" if metric.low is None else f"{metric.low:g}"
+    better = "higher" if metric.higher_is_better else "lower"
+    stated = [f"{name} {value:g}" for name, value in (gate or {}).items() if value is not None]
+    return ", ".join([f"{low} to {high}", f"{better} is better", *stated, metric.digest])
+
+
+def _sides(
+    candidates: Mapping[str, Evaluation],
+    baselines: Mapping[str, Evaluation],
+    read: Callable[[Evaluation], Mapping[str, Any]],
+    first: Sequence[str] = (),
+) -> list[Field]:
+    ours, theirs = (_merged({task: _flat(read(e)) for task, e in side.items()}) for side in (candidates, baselines))
+    names = dict.fromkeys([*(name for name in first if name in ours or name in theirs), *ours, *theirs])
+    return [Field(name, ours.get(name, ""), theirs.get(name, "")) for name in names]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as dotted names with texts."""
+    found: dict[str, str] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            found |= _flat(inner, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = _text(inner)
+    return found
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+
+
+def _merged(by_task: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """One text per field: the value that all tasks share, or each value with its tasks."""
+    tasks: dict[str, dict[str, list[str]]] = {name: {} for fields in by_task.values() for name in fields}
+    for name, values in tasks.items():
+        for task, fields in by_task.items():
+            values.setdefault(fields.get(name, "not stated"), []).append(task)
+    return {
+        name: next(iter(values))
+        if len(values) == 1
+        else "; ".join(f"{value} ({text.listed(where, 3)})" for value, where in values.items())
+        for name, values in tasks.items()
+    }

@@ -1,0 +1,29 @@
+"""Scorers: completion and sample to score. Declaring one imports nothing beyond the standard library."""
+
+from __future__ import annotations
+
+from evalgate.scoring.answer import strip_reasoning
+from evalgate.scoring.code import code_digest, function
+from evalgate.scoring.likelihood import bits_per_byte, choice
+from evalgate.scoring.scorer import Score, Scorer, apply
+from evalgate.scoring.structure import json_schema
+from evalgate.scoring.text import bleu, chrf, exact_match, includes, numeric, regex, rouge
+
+__all__ = [
+    "Score",
+    "Scorer",
+    "apply",
+    "bits_per_byte",
+    "bleu",
+    "choice",
+    "chrf",
+    "code_digest",
+    "exact_match",
+    "function",
+    "includes",
+    "json_schema",
+    "numeric",
+    "regex",
+    "rouge",
+    "strip_reasoning",
+]

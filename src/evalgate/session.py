@@ -1,0 +1,391 @@
+"""One gated run, from collected tasks to verdicts, records and cards; it knows no pytest."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalgate import __version__
+from evalgate.cache import Cache
+from evalgate.checkpoint import Checkpoint
+from evalgate.config import Config
+from evalgate.digest import short
+from evalgate.engines import EngineSettings
+from evalgate.errors import ConfigError, EngineError, RecordError
+from evalgate.evaluate import Evaluator, Progress, assemble
+from evalgate.evaluation import Evaluation
+from evalgate.gate import Family, Gate, Member, Verdict, decide
+from evalgate.ledger import Ledger
+from evalgate.plan import Plan, TaskPlan
+from evalgate.preflight import read_checkpoint, resolve_model
+from evalgate.store import Store, baseline_path, read_baseline, read_records
+from evalgate.task import Task
+
+if TYPE_CHECKING:
+    from evalgate.scoring import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A task where it was collected.
+
+    Attributes:
+        id: `suite/task`.
+        task: as declared.
+        suite: the suite's file.
+    """
+
+    id: str
+    task: Task
+    suite: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is gated: a checkpoint on this machine, or records of one that was evaluated elsewhere.
+
+    Attributes:
+        name: in test ids, tables and report folders.
+        digest: of the checkpoint.
+        checkpoint: `None` where only records are known.
+        recorded: task id to evaluation, where records are gated.
+    """
+
+    name: str
+    digest: str
+    checkpoint: Checkpoint | None = None
+    recorded: Mapping[str, Evaluation] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One test: a metric of a task on a candidate."""
+
+    task: str
+    metric: str
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came out for one candidate."""
+
+    candidate: Candidate
+    family: Family
+    card: Path
+
+
+class Session:
+    """State of one run: declared tasks, plans, evaluations, verdicts.
+
+    Args:
+        config: settings and policy.
+        root: of the project: records, reports and suites lie under it.
+        models: what `--model` was given, in order.
+        records: folder, file or URL of `--eval-records`; then neither checkpoint nor engine is needed.
+        record_only: evaluate and record, compare nothing.
+        command: what was typed, for records and cards.
+        progress: who is told how far the engine is.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        root: Path,
+        *,
+        models: Sequence[str] = (),
+        records: str | None = None,
+        record_only: bool = False,
+        command: str,
+        progress: Progress,
+    ) -> None:
+        self.config, self.root, self.record_only, self.command = config, root, record_only, command
+        self.state = root / config.state
+        self.store = Store(self.state)
+        self.ledger = Ledger(self.state / "ledger.jsonl")
+        self.cache = Cache(self.state / "cache.sqlite")
+        self.declared: dict[str, Declared] = {}
+        self.candidates = self._recorded(records) if records else self._checkpoints(models)
+        self.evaluations: dict[tuple[str, str], Evaluation] = {}
+        self.reports: dict[str, Report] = {}
+        self.error: str | None = None
+        self.lines: list[str] = []
+        self._plans: dict[tuple[str, str], TaskPlan] = {}
+        self._baselines: dict[str, Evaluation | None] = {}
+        self.evaluator = Evaluator(
+            [c.checkpoint for c in self.candidates.values() if c.checkpoint],
+            EngineSettings(
+                name=config.engine.name,
+                options=config.engine.options,
+                python=config.engine.python,
+                start_timeout=config.engine.start_timeout,
+                log_dir=self.state / "logs",
+            ),
+            self.cache,
+            progress,
+        )
+
+    # -- what is gated ------------------------------------------------------------------------------------------------
+
+    def _checkpoints(self, models: Sequence[str]) -> dict[str, Candidate]:
+        base = Path(self.config.base) if self.config.base else None
+        found: dict[str, Candidate] = {}
+        for text in models:
+            checkpoint = read_checkpoint(resolve_model(text), base=base, memo=self.cache.files)
+            twin = next((c for c in found.values() if c.digest == checkpoint.digest), None)
+            if twin:
+                raise ConfigError(f"{text} has the same content as {twin.name}", where="--model", mend="Give it once.")
+            name = checkpoint.name
+            if name in found and checkpoint.path:
+                name = f"{Path(checkpoint.path).parent.name}-{name}"
+            found[name] = Candidate(name, checkpoint.digest, checkpoint)
+        return found
+
+    def _recorded(self, source: str) -> dict[str, Candidate]:
+        """One candidate per checkpoint among the records; of several records of a task the newest counts."""
+        newest: dict[str, dict[str, Evaluation]] = {}
+        for record in read_records(source):
+            newest.setdefault(record.checkpoint["digest"], {})[record.task] = record
+        names = [next(iter(records.values())).checkpoint["name"] for records in newest.values()]
+        return {
+            (name if names.count(name) == 1 else f"{name}-{short(digest, 6)}"): Candidate(name, digest, None, records)
+            for name, (digest, records) in zip(names, newest.items(), strict=True)
+        }
+
+    # -- before the engine --------------------------------------------------------------------------------------------
+
+    def declare(self, declared: Declared) -> None:
+        """A task was collected; it belongs to the family, whatever is deselected later."""
+        other = self.declared.setdefault(declared.id, declared)
+        if other.task is not declared.task:
+            raise ConfigError(
+                f"{declared.suite} and {other.suite} both declare {declared.id}",
+                mend="Rename one of the files or tasks.",
+            )
+
+    def prepare(self, selected: Collection[Selected]) -> None:
+        """Everything that can be wrong before an engine is needed: eval data, prompts, baselines, templates."""
+        for task_id in dict.fromkeys(s.task for s in selected):
+            declared = self.declared[task_id]
+            if any(c.checkpoint for c in self.candidates.values()):
+                wanted = {s.candidate for s in selected if s.task == task_id}
+                self._plan(declared, wanted)
+            self.baseline(declared)
+        if self._plans:
+            self.ledger.append("plan", self._plan_entry(selected))
+
+    def _plan(self, declared: Declared, wanted: Collection[str]) -> None:
+        plans = self.evaluator.plan(declared.id, declared.task)
+        by_digest = {candidate.digest: candidate.name for candidate in self.candidates.values()}
+        for plan in plans:
+            name = by_digest[plan.checkpoint.digest]
+            if name in wanted:
+                self._plans[declared.id, name] = plan
+
+    def baseline(self, declared: Declared) -> Evaluation | None:
+        """The accepted evaluation of a task, if there is one (RecordError where it is damaged)."""
+        if declared.id not in self._baselines:
+            path = baseline_path(declared.suite.parent, declared.id, self.config.baseline)
+            self._baselines[declared.id] = read_baseline(path, declared.id)
+        return self._baselines[declared.id]
+
+    def _plan_entry(self, selected: Collection[Selected]) -> dict[str, Any]:
+        """What is registered before anything is generated: nobody can choose a margin after seeing the result."""
+        return {
+            "candidates": {c.name: c.digest for c in self.candidates.values()},
+            "family": sorted(self.declared),
+            "selected": sorted(f"{s.task}::{s.metric}" for s in selected),
+            "samples": {plan.id: plan.samples for plan in self._plans.values()},
+            "policy": self._policy_entry(),
+            "gates": {id_: _gates(declared.task) for id_, declared in sorted(self.declared.items())},
+        }
+
+    def _policy_entry(self) -> dict[str, Any]:
+        return asdict(self.config.policy)
+
+    @property
+    def requests(self) -> int:
+        """Distinct requests planned."""
+        return len(Plan(tuple(self._plans.values())).requests)
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    def run(self, selected: Collection[Selected]) -> None:
+        """Answer, score, record and decide; an engine failure is kept as the error of every gate."""
+        try:
+            self._evaluate(self._plans)
+        except EngineError as error:
+            self.error = str(error)
+        if not self.record_only:
+            for candidate in self.candidates.values():
+                if any(s.candidate == candidate.name for s in selected):
+                    self.reports[candidate.name] = self._report(candidate, selected)
+
+    def _evaluate(self, plans: Mapping[tuple[str, str], TaskPlan]) -> None:
+        if not plans:
+            return
+        answers = self.evaluator.answer(Plan(tuple(plans.values())))
+        self.lines.append(
+            f"{answers.generated} answers generated in {answers.seconds:.1f} s, {answers.cached} from the cache"
+            + ("" if self.evaluator.started else " (no engine started)")
+        )
+        for (task_id, name), plan in plans.items():
+            evaluation = assemble(
+                plan,
+                answers.completions,
+                environment={"engine": self.evaluator.environment(plan.checkpoint), "platform": platform.platform()},
+                provenance=self._provenance(self.declared[task_id], plan.checkpoint),
+                policy={**self._policy_entry(), "gates": _gates(plan.task), "golden": list(plan.task.golden)},
+            )
+            self.store.write(evaluation)
+            self.evaluations[task_id, name] = evaluation
+
+    def _provenance(self, declared: Declared, checkpoint: Checkpoint) -> dict[str, Any]:
+        suites = declared.suite.parent
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": self.command,
+            "evalgate": __version__,
+            "suite": (suites.relative_to(self.root) if suites.is_relative_to(self.root) else suites).as_posix(),
+            "python": platform.python_version(),
+            "ledger": self.ledger.head,
+        }
+
+    def evaluation(self, declared: Declared, candidate: str) -> Evaluation:
+        """The evaluation of a task on a candidate, made now where the session has not needed it yet.
+
+        Raises:
+            EngineError: the engine failed.
+            RecordError: records are gated, and they hold none of this task.
+        """
+        key = (declared.id, candidate)
+        if self.error:
+            raise EngineError(self.error)
+        if key in self.evaluations:
+            return self.evaluations[key]
+        chosen = self.candidates[candidate]
+        if chosen.checkpoint is None:
+            return self._from_records(chosen, declared)
+        self.declare(declared)
+        self._plan(declared, {candidate})
+        self._evaluate({key: self._plans[key]})
+        return self.evaluations[key]
+
+    def _from_records(self, candidate: Candidate, declared: Declared) -> Evaluation:
+        record = candidate.recorded.get(declared.id)
+        if record is None:
+            raise RecordError(
+                f"no record of {declared.id} for {candidate.name}; recorded: {', '.join(sorted(candidate.recorded))}",
+                mend="Record it where the model is, with pytest --model … --eval-record-only.",
+            )
+        changed = _changed(record, declared.task)
+        if changed:
+            raise RecordError(
+                f"the record of {declared.id} was made with another {', '.join(changed)} than the suite declares now",
+                mend="Record it again with this version of the suite.",
+            )
+        return record
+
+    # -- verdicts -----------------------------------------------------------------------------------------------------
+
+    def _report(self, candidate: Candidate, selected: Collection[Selected]) -> Report:
+        from evalgate.report import CardData, write_card
+
+        chosen = {(s.task, s.metric) for s in selected if s.candidate == candidate.name}
+        members = [
+            self._member(candidate, declared, scorer, (declared.id, scorer.name) in chosen)
+            for declared in self.declared.values()
+            for scorer in declared.task.scorers
+        ]
+        family = decide(members, self.config.policy)
+        entry = {
+            "candidate": candidate.digest,
+            "name": candidate.name,
+            "outcome": str(family.outcome),
+            "verdicts": {f"{v.task}::{v.metric}": str(v.outcome) for v in family.verdicts},
+            "records": {m.task: m.candidate.digest for m in members if m.candidate},
+            "baselines": {m.task: m.baseline.digest for m in members if m.baseline},
+        }
+        head = self.ledger.append("verdict", entry).hash
+        statements = sorted({d.suite.parent / "model_card.md" for d in self.declared.values()})
+        card = write_card(
+            CardData(
+                name=candidate.name,
+                family=family,
+                candidates={m.task: m.candidate for m in members if m.candidate},
+                baselines={m.task: m.baseline for m in members if m.baseline},
+                statement="\n\n".join(p.read_text("utf-8") for p in statements if p.is_file()) or None,
+                ledger_head=head,
+                command=self.command,
+                generated=datetime.now(UTC).isoformat(timespec="seconds"),
+            ),
+            self.root / self.config.reports / candidate.name,
+        )
+        return Report(candidate, family, card)
+
+    def _member(self, candidate: Candidate, declared: Declared, scorer: Scorer, ran: bool) -> Member:
+        evaluation, error = None, self.error
+        baseline = self.baseline(declared) if ran else None
+        if ran and not error:
+            try:
+                evaluation = self.evaluation(declared, candidate.name)
+            except RecordError as fault:
+                error = str(fault)
+        return Member(
+            task=declared.id,
+            metric=scorer.name,
+            blocking=scorer in declared.task.blocking,
+            gate=scorer.gate or Gate(),
+            golden=tuple(declared.task.golden),
+            ran=ran,
+            candidate=evaluation,
+            baseline=baseline,
+            anchor=self._anchor(baseline),
+            error=error if ran else None,
+        )
+
+    def _anchor(self, baseline: Evaluation | None) -> Evaluation | None:
+        """The first accepted evaluation of the baseline's line, where this machine has its record."""
+        accepted = baseline.acceptance if baseline else None
+        if baseline is None or accepted is None or accepted.anchor == baseline.digest:
+            return None
+        return self.store.by_digest(baseline.task, accepted.anchor)
+
+    def verdict(self, selected: Selected) -> Verdict | None:
+        """The verdict of one test; `None` where nothing was compared."""
+        report = self.reports.get(selected.candidate)
+        verdicts = report.family.verdicts if report else ()
+        return next((v for v in verdicts if (v.task, v.metric) == (selected.task, selected.metric)), None)
+
+    def missing_required(self, ran: Iterable[Selected]) -> list[str]:
+        """Members that `required` names and that did not run: a skipped gate is never a pass."""
+        done = {f"{s.task}::{s.metric}" for s in ran}
+        every = {f"{d.id}::{scorer.name}" for d in self.declared.values() for scorer in d.task.blocking}
+        required = every if "all" in self.config.required else set(self.config.required)
+        return sorted(required - done)
+
+    def close(self) -> None:
+        """End children and close the cache."""
+        self.evaluator.close()
+        self.cache.close()
+
+
+def _gates(task: Task) -> dict[str, Any]:
+    return {
+        scorer.name: {"margin": scorer.gate.margin, "floor": scorer.gate.floor} if scorer.gate else None
+        for scorer in task.scorers
+    }
+
+
+def _changed(record: Evaluation, task: Task) -> list[str]:
+    """What a record was made with that the suite no longer declares."""
+    pairs = {
+        "prompt": (record.prompt, task.prompt_digest),
+        "sampling": (dict(record.sampling), task.sampling.identity),
+        "scorer": ([m.digest for m in record.metrics], [s.metric.digest for s in task.scorers]),
+    }
+    return [name for name, (was, now) in pairs.items() if was != now]

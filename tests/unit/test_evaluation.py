@@ -1,0 +1,147 @@
+"""Evaluations: identity, completeness, means and the arrays that comparisons read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalgate.errors import RecordError
+from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
+from tests.unit.evaluations import BITS, EXACT, evaluation
+
+
+def test_rows_are_sorted_whatever_order_they_come_in() -> None:
+    """The order of rows is no identity."""
+    made = evaluation([1, 0, 1])
+    turned = replace(made, rows=made.rows[::-1])
+    assert [row.id for row in turned.rows] == ["q00000", "q00001", "q00002"]
+    assert turned.digest == made.digest
+
+
+def test_two_rows_of_one_sample_are_refused() -> None:
+    """A sample that stands twice would be counted twice."""
+    with pytest.raises(RecordError, match="arithmetic/addition: two rows share the sample id 'a'"):
+        evaluation([1, 0, 1], ids=["a", "b", "a"])
+
+
+def test_digest_covers_content_and_nothing_else() -> None:
+    """Names, environment, policy and acceptance change nothing; a score, a prompt or a checkpoint does."""
+    made = evaluation([1, 0, 1])
+    acceptance = Acceptance("me", "2026-01-01T00:00:00Z", "first", None, made.digest)
+    same = replace(
+        made,
+        checkpoint=dict(made.checkpoint) | {"name": "renamed"},
+        environment={"engine": {"name": "other"}},
+        provenance={"command": "pytest"},
+        policy={"alpha": 0.01},
+        acceptance=acceptance,
+    )
+    assert same.digest == made.digest
+    assert made.digest.startswith("sha256:")
+    changed: list[Evaluation] = [
+        evaluation([1, 0, 0]),
+        evaluation([1, 0, 1], name="v4"),
+        evaluation([1, 0, 1], sampling={"max_tokens": 9}),
+        evaluation([1, 0, 1], seed=1),
+        evaluation([1, 0, 1], pairs={0: "other"}),
+        evaluation([1, 0, 1], task="arithmetic/other"),
+        replace(made, metrics=(replace(EXACT, higher_is_better=False),)),
+        replace(made, samples="sha256:0"),
+        replace(made, prompt="sha256:0"),
+    ]
+    assert len({made.digest, *(each.digest for each in changed)}) == len(changed) + 1
+
+
+def test_errors_and_missing_scores_make_it_incomplete() -> None:
+    """A row with an error has no answer; a row without a score is unscored even if nobody said why."""
+    made = evaluation([1, None, None], errors={1: "engine died"})
+    assert [row.id for row in made.errors] == ["q00001"]
+    assert [row.id for row in made.unscored("exact_match")] == ["q00001", "q00002"]
+    assert evaluation([1, 0]).unscored("exact_match") == ()
+
+
+def test_an_unknown_metric_is_named_with_those_there_are() -> None:
+    """KeyError tells what could have been asked."""
+    with pytest.raises(KeyError, match="'bleu' is no metric of arithmetic/addition; there are exact_match"):
+        evaluation([1]).metric("bleu")
+    assert evaluation([1]).metric("exact_match") is EXACT
+
+
+def test_mean_skips_rows_without_score_and_weighs_weighted_metrics() -> None:
+    """Only a weighted metric reads weights; without any score there is no mean."""
+    assert evaluation([1, 0, None, 1]).mean("exact_match") == pytest.approx(2 / 3)
+    assert evaluation([1, 0], weights=[1, 3]).mean("exact_match") == 0.5
+    assert evaluation([1.0, 2.0], metric=BITS, weights=[1, 3]).mean("bits_per_byte") == 1.75
+    assert math.isnan(evaluation([None, None]).mean("exact_match"))
+    assert math.isnan(evaluation([]).mean("exact_match"))
+
+
+def test_columns_are_arrays_in_row_order_that_nobody_can_change() -> None:
+    """They are cached in a frozen object."""
+    made = evaluation([1, None, 0], weights=[1, 2, 3])
+    np.testing.assert_array_equal(made.columns["exact_match"], [1, np.nan, 0])
+    np.testing.assert_array_equal(made.weights, [1, 2, 3])
+    assert made.keys == (("q00000", "q00001", "q00002"), ("0" * 12, "0" * 11 + "1", "0" * 11 + "2"))
+    assert made.columns is made.columns
+    with pytest.raises(ValueError, match="read-only"):
+        made.columns["exact_match"][0] = 5
+
+
+def test_rows_without_cluster_stand_for_themselves() -> None:
+    """Even beside a cluster whose name is their id."""
+    assert evaluation([1, 0]).clusters is None
+    made = evaluation([1, 0, 1, 0], clusters=["q00001", None, "q00001", None])
+    assert made.clusters is not None
+    assert made.clusters.tolist() == [0, 1, 0, 2]
+
+
+def test_slices_are_positions_by_name_and_value() -> None:
+    """A row may lack a slice."""
+    made = evaluation([1, 0, 1], slices=[{"digits": "1"}, {"digits": "2"}, {"digits": "1", "carry": "yes"}])
+    assert {key: found.tolist() for key, found in made.slices.items()} == {
+        ("digits", "1"): [0, 2],
+        ("digits", "2"): [1],
+        ("carry", "yes"): [2],
+    }
+
+
+def test_frame_has_a_column_per_slice_and_metric() -> None:
+    """Slices that are whole numbers are numbers, so that people may compare with 2."""
+    made = evaluation([1, None], slices=[{"digits": "2"}, {"digits": "many"}], errors={1: "engine died"})
+    frame = made.frame
+    assert list(frame.columns) == ["id", "digits", "exact_match", "output", "target", "cluster", "error"]
+    assert frame.query("digits == 2")["exact_match"].tolist() == [1]
+    assert frame["digits"].tolist() == [2, "many"]
+    assert frame["error"].tolist()[1] == "engine died"
+    assert replace(made, rows=(replace(made.rows[0], outputs=()),)).frame["output"].tolist() == [None]
+
+
+def test_row_json_leaves_defaults_out() -> None:
+    """A baseline is reviewed like code, so it says only what there is to say."""
+    row = Row(id="a", pair="0", prompt="Q", target=None, outputs=(), scores={"em": 1.0})
+    assert row.as_json() == {"id": "a", "pair": "0", "prompt": "Q", "target": None, "outputs": (), "scores": {"em": 1}}
+    assert replace(row, cluster="doc", error="x").as_json().keys() - row.as_json().keys() == {"cluster", "error"}
+
+
+def test_an_unbounded_metric_has_no_range() -> None:
+    """One open end is enough."""
+    assert Metric("bleu", "d", low=0, high=100).range == 100
+    assert BITS.range is None
+    assert Metric("x", "d", low=None).range is None
+
+
+@given(st.permutations(range(6)))
+def test_every_array_is_the_same_for_any_order_of_rows(order: list[int]) -> None:
+    """Whatever the engine finished first."""
+    made = evaluation([1, 0, 1, 1, 0, None], clusters=["a", "b", "a", None, "b", None], weights=[1, 2, 3, 4, 5, 6])
+    other = replace(made, rows=tuple(made.rows[i] for i in order))
+    assert made.clusters is not None
+    assert other.clusters is not None
+    np.testing.assert_array_equal(made.columns["exact_match"], other.columns["exact_match"])
+    np.testing.assert_array_equal(made.clusters, other.clusters)
+    assert (made.keys, made.mean("exact_match")) == (other.keys, other.mean("exact_match"))
