@@ -1,0 +1,388 @@
+"""A real browser, and cards made of real verdicts over made-up answers."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
+
+from evalgate.digest import digest
+from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
+from evalgate.gate import Family, Gate, Member, Policy, decide
+from evalgate.report import CardData
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+EXACT = Metric(name="exact_match", digest=digest("exact_match"), binary=True)
+CHRF = Metric(name="chrf", digest=digest("chrf"), low=0.0, high=100.0)
+BITS = Metric(
+    name="bits_per_byte",
+    digest=digest("bits_per_byte"),
+    high=None,
+    higher_is_better=False,
+    weighted=True,
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """An installed Chromium or Chrome, else playwright's own; there is no card without a browser to try it in."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            launched = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        except Error as error:
+            why = error.message.splitlines()[0]
+            pytest.fail(f"no Chromium starts ({why}): apt-get install chromium", pytrace=False)
+        yield launched
+        launched.close()
+
+
+def evaluation(task: str, rows: Sequence[Row], metrics: Sequence[Metric], *, who: str, **fields: Any) -> Evaluation:
+    """An evaluation as the session records it; `who` is the checkpoint's name."""
+    seconds = 41 if who == "v3" else 12
+    given: dict[str, Any] = {
+        "checkpoint": {
+            "name": who,
+            "digest": digest(who),
+            "identity": {
+                "kind": "adapter",
+                "weights": digest(f"weights {who}"),
+                "tokenizer": digest("tokenizer"),
+                "template": None,
+                "architecture": "LlamaForCausalLM",
+                "stop_token_ids": [2],
+                "base": digest("base"),
+            },
+        },
+        "prompt": digest(f"prompt {task}"),
+        "sampling": {"max_tokens": 16, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop": ["\n"], "n": 1},
+        "seed": 0,
+        "samples": digest(f"samples {task}"),
+        "environment": {
+            "engine": {
+                "name": "vllm",
+                "version": "0.32.0",
+                "dtype": "float32",
+                "device": "cpu",
+                "determinism": "seeded",
+            },
+            "torch": "2.13.0",
+            "platform": "Linux-6.1-x86_64",
+        },
+        "provenance": {
+            "created": f"2026-11-20T21:04:{seconds}+00:00",
+            "command": f"pytest evalsuites/ --model runs/{who}",
+            "evalgate": "0.1.0",
+            "python": "3.11.9",
+        },
+    }
+    return Evaluation(task=task, rows=tuple(rows), metrics=tuple(metrics), **{**given, **fields})
+
+
+def accepted(by: str = "Ida Moss <ida@example.org>", why: str = "shipped on Monday") -> Acceptance:
+    """Who made a record the baseline."""
+    return Acceptance(by=by, at="2026-11-02T09:12:00+00:00", why=why, previous=None, anchor=digest("anchor"))
+
+
+def _sums(rng: random.Random, n: int, *, golden: int) -> tuple[list[Row], list[Row]]:
+    """Sums that the candidate does worse with two digits."""
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for i in range(n):
+        digits = 1 + i % 3
+        a, b = (rng.randrange(10 ** (digits - 1), 10**digits) for _ in range(2))
+        right, wrong = str(a + b), str(a + b + rng.choice((-10, -1, 1, 10)))
+        was = i < golden or rng.random() < 0.92
+        now = (was and rng.random() > (0.19 if digits == 2 else 0.02)) or (not was and rng.random() < 0.25)
+        for side, good in zip(sides, (was, now), strict=True):
+            answer = right if good else wrong
+            side.append(
+                Row(
+                    id=f"sums-{i:04}",
+                    pair=digest([a, b]),
+                    prompt=f"Q: {a}+{b}=\nA:",
+                    target=right,
+                    outputs=(f" {answer}",),
+                    scores={"exact_match": float(good), "chrf": 100.0 if good else 100.0 * (len(answer) - 1) / 4},
+                    slices={"digits": str(digits), "carry": "yes" if a % 10 + b % 10 > 9 else "no"},
+                    finish=("stop",),
+                    tokens=(9, 3),
+                )
+            )
+    return sides
+
+
+ITEMS = ("figs", "eggs", "lemons", "walnuts", "grapes", "dates")
+
+
+def _orders(rng: random.Random, n: int) -> tuple[list[Row], list[Row]]:
+    """Orders as JSON, which the candidate has learned."""
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for i in range(n):
+        count, item, phrasing = rng.randrange(2, 40), rng.choice(ITEMS), rng.choice(("plain", "polite"))
+        was = rng.random() < 0.86
+        now = (was and rng.random() > 0.01) or rng.random() < 0.6
+        for side, good in zip(sides, (was, now), strict=True):
+            told = {"items": [{"qty": count if good else count + 1, "item": item}]}
+            side.append(
+                Row(
+                    id=f"orders-{i:04}",
+                    pair=digest([i, count, item]),
+                    prompt=f"Write as JSON: {'please bring' if phrasing == 'polite' else 'we need'} {count} {item}",
+                    target={"items": [{"qty": count, "item": item}]},
+                    outputs=(str(told).replace("'", '"'),),
+                    scores={"exact_match": float(good)},
+                    notes={} if good else {"exact_match": f"qty is {count + 1}, expected {count}"},
+                    slices={"phrasing": phrasing},
+                    finish=("stop" if good else "length",),
+                )
+            )
+    return sides
+
+
+def _facts(rng: random.Random, n: int) -> tuple[list[Row], list[Row]]:
+    """Questions about documents: few, and three to a document."""
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for i in range(n):
+        item, rack = rng.choice(ITEMS), rng.choice("WHSK")
+        was, now = rng.random() < 0.7, rng.random() < 0.68
+        document = "Stock: " + ", ".join(f"rack {r}: {rng.choice(ITEMS)}" for r in "ABCDEFGH" * (1 + 4 * (i == 7)))
+        for side, good in zip(sides, (was, now), strict=True):
+            side.append(
+                Row(
+                    id=f"facts-{i:04}",
+                    pair=digest([i, item]),
+                    prompt=f"{document}, rack {rack}: {item}.\nQuestion: what is on rack {rack}?",
+                    target=item,
+                    outputs=(item if good else "I could not find that rack in the document, sorry",),
+                    scores={"exact_match": float(good)},
+                    slices={"rack": rack},
+                    cluster=f"stock-{i // 3:03}",
+                    finish=("stop",),
+                )
+            )
+    return sides
+
+
+def _prose(rng: random.Random, n: int) -> tuple[list[Row], list[Row]]:
+    """Held-out text, scored by bits per byte."""
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for i in range(n):
+        text = f"By Tuesday the {rng.choice(ITEMS)} were gone, and the street was quiet."
+        was = rng.gauss(1.31, 0.12)
+        for side, bits in zip(sides, (was, was + rng.gauss(-0.01, 0.02)), strict=True):
+            side.append(
+                Row(
+                    id=f"prose-{i:04}",
+                    pair=digest([i]),
+                    prompt="",
+                    target=text,
+                    outputs=(),
+                    scores={"bits_per_byte": bits},
+                    weight=float(len(text)),
+                    finish=("score",),
+                )
+            )
+    return sides
+
+
+@pytest.fixture(scope="session")
+def demo() -> CardData:
+    """A candidate that learned orders and forgot some sums, with every kind of verdict but an error."""
+    rng = random.Random(7)
+    sums, orders, facts, prose = _sums(rng, 500, golden=2), _orders(rng, 400), _facts(rng, 45), _prose(rng, 120)
+    chat = [
+        Row(
+            id=f"chat-{i:04}",
+            pair=digest([i]),
+            prompt="<|user|>Hi! Who are you?<|assistant|>",
+            target="the shop",
+            outputs=("I am the shop's assistant.",),
+            scores={"exact_match": float(i % 2)},
+            finish=("stop",),
+        )
+        for i in range(30)
+    ]
+    policy = {"golden": ["sums-0000", "sums-0001"], "gates": {"exact_match": {"margin": 0.02, "floor": 0.8}}}
+    old = {"environment": {"engine": {"name": "vllm", "version": "0.31.0", "dtype": "float32", "device": "cpu"}}}
+    tasks: list[tuple[str, tuple[list[Row], list[Row]], tuple[Metric, ...], float, dict[str, Any], dict[str, Any]]] = [
+        ("arithmetic/addition", sums, (EXACT, CHRF), 0.02, {"policy": policy}, {}),
+        ("orders/extraction", orders, (EXACT,), 0.02, {}, old),
+        ("facts/lookup", facts, (EXACT,), 0.05, {}, {}),
+        ("prose/heldout", prose, (BITS,), 0.01, {}, {}),
+    ]
+    candidates = {
+        task: evaluation(task, rows[1], metrics, who="v3", **more) for task, rows, metrics, _, more, _ in tasks
+    }
+    baselines = {
+        task: evaluation(task, rows[0], metrics, who="v2", acceptance=accepted(), **more)
+        for task, rows, metrics, _, _, more in tasks
+    }
+    candidates["chat/identity"] = evaluation("chat/identity", chat, (EXACT,), who="v3")
+    margins = {task: margin for task, _, _, margin, _, _ in tasks}
+    members = [
+        Member(
+            task=task,
+            metric=metric.name,
+            blocking=place == 0,
+            gate=Gate(margin=margins.get(task)),
+            golden=tuple(candidate.policy.get("golden", ())),
+            candidate=candidate,
+            baseline=baselines.get(task),
+        )
+        for task, candidate in candidates.items()
+        for place, metric in enumerate(candidate.metrics)
+    ]
+    members.append(Member(task="reviews/sentiment", metric="exact_match", blocking=True, gate=Gate(), ran=False))
+    return card(decide(members, Policy()), candidates, baselines)
+
+
+STATEMENT = """# Shop assistant
+
+Answers customers of a small grocery and turns orders into **JSON**.
+
+## Intended use
+
+Drafts for a person at the counter. *Not* for medical or legal questions.
+
+| data | rows | licence |
+|---|---|---|
+| orders, 2024 to 2026 | 18,400 | in-house |
+
+- English only
+- prices are never stated
+"""
+
+
+def card(
+    family: Family, candidates: dict[str, Evaluation], baselines: dict[str, Evaluation], **fields: Any
+) -> CardData:
+    """A card's data around a family."""
+    given: dict[str, Any] = {
+        "name": "v3",
+        "statement": STATEMENT,
+        "ledger_head": digest("ledger"),
+        "command": "pytest evalsuites/ --model runs/v3",
+        "generated": "2026-11-20T21:05:00+00:00",
+    }
+    return CardData(family=family, candidates=candidates, baselines=baselines, **{**given, **fields})
+
+
+@pytest.fixture(scope="session")
+def sums_card() -> Callable[[int], CardData]:
+    """A card of one task with so many samples."""
+
+    def make(n: int) -> CardData:
+        was, now = (
+            evaluation("sums/all", rows, (EXACT,), who=who)
+            for rows, who in zip(_sums(random.Random(1), n, golden=0), ("v2", "v3"), strict=True)
+        )
+        member = Member(
+            task="sums/all", metric="exact_match", blocking=True, gate=Gate(margin=0.02), candidate=now, baseline=was
+        )
+        return card(decide([member], Policy()), {"sums/all": now}, {"sums/all": was})
+
+    return make
+
+
+def hostile_members(text: str) -> list[Member]:
+    """Members that have one text in every field that anybody but us writes: compared, broken, new, lost, not run."""
+    metric = Metric(name=text, digest=text, binary=True)
+
+    def side(who: str, good: int, *, task: str, error: bool) -> Evaluation:
+        rows = [
+            Row(
+                id=f"{text} {i}",
+                pair=str(i),
+                prompt=text,
+                target=text if i % 2 else {text: [text]},
+                outputs=(f"{text} {who}" if i < 3 else text, text),
+                scores={} if error and i == 0 else {text: float(i != good)},
+                notes={text: f"{text} {who}"},
+                slices={text: text},
+                cluster=None if i % 2 else text,
+                finish=("length",),
+                error=text if error and i == 0 else None,
+            )
+            for i in range(ROWS)
+        ]
+        return evaluation(
+            task,
+            rows,
+            (metric,),
+            who=f"{text} {who}",
+            prompt=text,
+            samples=text,
+            environment={"engine": {"name": text, "version": text, text: text, "dtype": who}, text: text},
+            provenance={"command": text, text: text},
+            policy={"golden": [f"{text} 1"], "gates": {text: {"margin": 0.1}}},
+            acceptance=accepted(by=text, why=text) if who == "was" else None,
+        )
+
+    tasks = (text, f"{text} broken", f"{text} new")
+    compared = [
+        Member(
+            task=task,
+            metric=text,
+            blocking=True,
+            gate=Gate(),
+            golden=(f"{text} 1",),
+            candidate=side("now", 1, task=task, error=task == tasks[1]),
+            baseline=None if task == tasks[2] else side("was", 2, task=task, error=False),
+        )
+        for task in tasks
+    ]
+    return [
+        *compared,
+        Member(task=f"{text} lost", metric=text, blocking=True, gate=Gate(), error=text),
+        Member(task=text, metric=f"{text} not run", blocking=True, gate=Gate(), ran=False),
+    ]
+
+
+ROWS = 5  # of each of three evaluations
+
+
+@pytest.fixture(scope="session")
+def hostile_card() -> Callable[..., CardData]:
+    """A card that has texts in every field that anybody but us writes."""
+
+    def make(*texts: str, kinds: int = 5) -> CardData:
+        members = [member for text in texts for member in hostile_members(text)[:kinds]]
+        every = "\n\n".join(texts)
+        parts = (f"# {t}\n\n{t}\n\n- {t}\n\n| {t} |\n|---|\n| {t} |\n\n> {t}\n\n```\n{t}\n```" for t in texts)
+        return card(
+            decide(members, Policy()),
+            {member.task: member.candidate for member in members if member.candidate},
+            {member.task: member.baseline for member in members if member.baseline},
+            name=every,
+            statement="\n\n".join(parts),
+            ledger_head=every,
+            command=every,
+            generated=every,
+        )
+
+    return make
+
+
+@pytest.fixture
+def page_of(tmp_path: Path) -> Callable[[str], str]:
+    """Writes HTML to a file and gives its address."""
+
+    def make(html: str) -> str:
+        path = tmp_path / "index.html"
+        path.write_text(html, "utf-8")
+        return path.as_uri()
+
+    return make
