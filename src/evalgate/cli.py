@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from evalgate.errors import EvalgateError
 
@@ -93,17 +92,19 @@ def list_records() -> None:
     from evalgate.digest import short
     from evalgate.records import Library
 
-    table = Table("checkpoint", "digest", "task", "n", "scores", "recorded", box=None, pad_edge=False)
+    rows = []
     with Library(Path.cwd()) as library:
         for record in library.records():
             scores = "  ".join(f"{m.name} {record.mean(m.name):.3f}" for m in record.metrics)
             digest = short(record.checkpoint["digest"], 8)
             when = str(record.provenance.get("created", ""))[:16]
-            table.add_row(record.checkpoint["name"], digest, record.task, str(len(record.rows)), scores, when)
-    if table.row_count:
-        console.print(table)
-    else:
+            rows.append((record.checkpoint["name"], digest, record.task, f"n={len(record.rows)}", when, scores))
+    if not rows:
         console.print("nothing is recorded here yet: pytest evalsuites/ --model runs/v3")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.print(line.rstrip(), markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -51,7 +51,9 @@ def examine(start: Path, environment: Mapping[str, str]) -> list[Finding]:
     )
     try:
         engine = engine_identity(settings)
-        findings.append(Finding("good", f"engine {engine['name']} {engine['version']} on {engine['device']}"))
+        findings.append(
+            Finding("good", f"engine {engine['name']} {engine['version']} on {engine.get('device', 'no device')}")
+        )
     except EvalgateError as error:
         findings.append(Finding("bad", str(error.what), error.mend))
     suites = root / config.suites

@@ -361,6 +361,14 @@ class Session:
         verdicts = report.family.verdicts if report else ()
         return next((v for v in verdicts if (v.task, v.metric) == (selected.task, selected.metric)), None)
 
+    def fault(self, selected: Selected) -> str | None:
+        """Why what was recorded for a test is no evaluation: the engine failed, or samples have no answer."""
+        evaluation = self.evaluations.get((selected.task, selected.candidate))
+        if self.error or evaluation is None:
+            return self.error or "nothing was recorded"
+        errors = evaluation.errors
+        return f"{len(errors)} of {len(evaluation.rows)} samples have no answer: {errors[0].error}" if errors else None
+
     def missing_required(self, ran: Iterable[Selected]) -> list[str]:
         """Members that `required` names and that did not run: a skipped gate is never a pass."""
         done = {f"{s.task}::{s.metric}" for s in ran}

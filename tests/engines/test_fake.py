@@ -291,6 +291,13 @@ def test_a_missing_engine_names_its_extra(tmp_path: Path, bare_python: str, name
         list(started.generate(ask(1, placed)))
 
 
+def test_an_option_that_evalgate_sets_is_refused(tmp_path: Path) -> None:
+    """Remote code is never trusted, pickled weights are never loaded, whatever the settings say."""
+    for option in ("trust_remote_code", "load_format", "generation_config"):
+        with pytest.raises(ConfigError, match=rf"engine\.{option}: evalgate sets this itself"):
+            EngineSettings(options={option: True}, log_dir=tmp_path)
+
+
 def test_an_interpreter_that_is_none_is_a_config_error(tmp_path: Path) -> None:
     """`engine.python` names a program."""
     with pytest.raises(ConfigError, match=r"engine\.python"):

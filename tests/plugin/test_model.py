@@ -154,7 +154,7 @@ def test_a_request_that_fails_is_never_a_score(accepted: Project) -> None:
     result.stdout.fnmatch_lines(["*s147*"])
     refused = accepted.evalgate("accept", "runs/v2", "-m", "no")
     assert refused.returncode == 2
-    assert "1 of 200" in refused.stderr
+    assert "2 of 200" in refused.stderr
 
 
 def test_junit_holds_the_numbers(accepted: Project) -> None:

@@ -36,11 +36,11 @@ def test_too_little_evidence_fails_a_release_gate(small: Project) -> None:
 
 
 def test_alpha_is_the_level_of_the_gate(project: Project) -> None:
-    """A drop that is significant at .05 and not at .001 is REGRESSION at the one and not at the other."""
+    """A drop that is significant at .05 and not at .0005 is REGRESSION at the one and not at the other."""
     project.configure({"v1": 10, "v2": 19})
     project.accept("runs/v1")
     assert project.run("evalsuites", "--model", "runs/v2", "--eval-alpha", "0.05").ret == 1
-    assert project.run("evalsuites", "--model", "runs/v2", "--eval-alpha", "0.001").ret == 0
+    assert project.run("evalsuites", "--model", "runs/v2", "--eval-alpha", "0.0005").ret == 0
 
 
 def test_products_have_baselines_of_their_own(accepted: Project) -> None:

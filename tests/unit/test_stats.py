@@ -256,6 +256,7 @@ def test_boundaries_of_tango() -> None:
     assert lost.p_ni == pytest.approx(1, abs=1e-3)
     assert won.p_ni < 1e-4
     assert tango_p(20, 0, 20, 1.0) >= 0.5
+    assert tango_p(2, 0, 2, 1 - 1e-13) == pytest.approx(0.5, abs=1e-6)  # where rounding makes a square negative
     assert tango_p(19, 0, 20, 1.0) == 0
     assert tango_p(3, 0, 3, 1.5) == tango_p(3, 0, 3, 1 + 1e-12) == 0  # as the interval says, whose low is -1
     assert paired_binary(1, 0, 1, margin=0.05, alpha=0.05).sd == 0

@@ -12,6 +12,27 @@ from evalgate.errors import ConfigError
 from evalgate.request import Request
 
 ENGINES = ("vllm", "transformers", "fake")
+# What evalgate decides about vLLM: results would not be comparable, or not safe, otherwise.
+RESERVED = frozenset(
+    {
+        "model",
+        "tokenizer",
+        "trust_remote_code",
+        "load_format",
+        "generation_config",
+        "seed",
+        "runner",
+        "convert",
+        "enable_lora",
+        "max_loras",
+        "max_cpu_loras",
+        "max_lora_rank",
+        "lora_target_modules",
+        "skip_tokenizer_init",
+        "structured_outputs_config",
+        "enable_prefix_caching",
+    }
+)
 SPECIAL_TOKENS = 8  # more than any tokenizer wraps around a text
 
 
@@ -27,7 +48,7 @@ class EngineSettings:
         start_timeout: seconds until the child must have loaded its first checkpoint.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: for an unknown name, or an option that evalgate sets itself.
     """
 
     name: str = "vllm"
@@ -44,6 +65,8 @@ class EngineSettings:
                 where="engine.name",
                 mend=f"Did you mean {near[0]!r}?" if near else None,
             )
+        for option in sorted(RESERVED.intersection(self.options) if self.name == "vllm" else ()):
+            raise ConfigError("evalgate sets this itself", where=f"engine.{option}", mend="Remove it.")
 
 
 def length_bound(request: Request) -> int:

@@ -19,6 +19,7 @@ from vllm import LLM, SamplingParams, TokensPrompt
 from vllm.engine.arg_utils import EngineArgs
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -29,14 +30,10 @@ from evalgate.engines.families import LORA_RANKS, Adapter, read_adapter, read_js
 from evalgate.engines.identity import default_dtype
 from evalgate.engines.prompts import Prompt, Tokenizer
 from evalgate.engines.protocol import Start
+from evalgate.engines.settings import RESERVED
 from evalgate.errors import ConfigError, EngineError
 from evalgate.request import Completion, Request
 
-OURS = frozenset(
-    ("model", "tokenizer", "trust_remote_code", "load_format", "generation_config", "seed", "runner", "convert",
-     "enable_lora", "max_loras", "max_cpu_loras", "max_lora_rank", "lora_target_modules", "skip_tokenizer_init",
-     "structured_outputs_config", "enable_prefix_caching")
-)  # fmt: skip
 CPU_DEFAULTS = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 30}
 USUAL_RANK = 16  # LoRA arithmetic is padded to the largest rank: one usual padding keeps results equal across runs
 LABEL_LIMIT = 128
@@ -177,6 +174,8 @@ class VllmBackend:
         folder, key, self._loaded = self._weights(checkpoint), self._key(checkpoint), None
         try:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+            if self.device == "cpu":
+                self.llm.apply_model(_repack_heads)
         except Exception as error:
             raise Declined(f"{checkpoint.name} gets an engine of its own: swapping failed ({error})") from error
         self.llm.reset_prefix_cache()  # vLLM keeps what the old weights computed
@@ -276,6 +275,17 @@ class VllmBackend:
                     yield _completion(job, output, limit)
 
 
+def _repack_heads(model: torch.nn.Module) -> None:
+    """Pack the output head again, for on a CPU it computes with a packed copy.
+
+    A head that is tied to the embeddings has no tensor of its own in the checkpoint, so `reload_weights` passes it by:
+    new embeddings, old head, and no error.
+    """
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
+
+
 def _sampling(prompt: Prompt) -> SamplingParams:
     request = prompt.request
     schema = request.json_schema
@@ -336,14 +346,14 @@ def _completion(job: Job, output: Any, limit: int) -> Completion:
 
 def _check_options(options: dict[str, Any]) -> dict[str, Any]:
     known = {spec.name for spec in fields(EngineArgs)} | set(inspect.signature(LLM.__init__).parameters)
+    known -= {"self", "kwargs", *RESERVED}
     for name in options:
-        where = f"engine.{name}"
-        if name in OURS:
-            raise ConfigError("evalgate sets this itself", where=where, mend="Remove it.")
-        if name not in known - {"self", "kwargs"}:
-            near = difflib.get_close_matches(name, known - OURS, 1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
             raise ConfigError(
-                "vLLM has no such option", where=where, mend=f"Did you mean {near[0]!r}?" if near else None
+                "vLLM has no such option",
+                where=f"engine.{name}",
+                mend=f"Did you mean {near[0]!r}?" if near else None,
             )
     return options
 

@@ -19,7 +19,7 @@ from evalgate.errors import EngineError, EvalgateError
 from evalgate.request import Completion, Request
 
 PR_SET_PDEATHSIG = 1
-MEMORY_WORDS = ("out of memory", "outofmemory", "can't allocate memory", "no available memory", "kv cache is needed")
+MEMORY_WORDS = ("out of memory", "outofmemory", "can't allocate memory", "available memory", "kv cache is needed")
 LIBRARIES = {"vllm": "vllm", "torch": "transformers", "transformers": "transformers", "peft": "transformers"}
 
 

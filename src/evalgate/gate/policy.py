@@ -172,6 +172,7 @@ class Family:
         outcome: overall.
         reason: one line.
         pooled: the pooled test over blocking metrics with a range, in shares of the range; `None` with fewer than two.
+        together: what the pooled test says by itself.
         partial: `task::metric` of members that did not run.
         policy: in force.
     """
@@ -182,10 +183,15 @@ class Family:
     pooled: PairedTest | None
     partial: tuple[str, ...]
     policy: Policy
+    together: Outcome | None = None
 
     def fails(self, policy: Policy) -> bool:
         """Whether the checkpoint as a whole is blocked."""
         return _fails(self.outcome, policy)
+
+    def fails_together(self, policy: Policy) -> bool:
+        """Whether the test of all metrics together fails, by what it says itself and not by what single metrics say."""
+        return _fails(self.together or self.outcome, policy)
 
 
 def _fails(outcome: Outcome, policy: Policy) -> bool:

@@ -43,7 +43,15 @@ def decide(members: Sequence[Member], policy: Policy) -> Family:
     outcome, reason = _overall(verdicts, pooled, policy, steps)
     if partial:
         reason += f"; PARTIAL: {len(partial)} of {len(members)} metrics did not run"
-    return Family(verdicts=verdicts, outcome=outcome, reason=reason, pooled=pooled, partial=partial, policy=policy)
+    return Family(
+        verdicts=verdicts,
+        outcome=outcome,
+        reason=reason,
+        pooled=pooled,
+        partial=partial,
+        policy=policy,
+        together=_together(pooled, policy),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -337,6 +345,16 @@ def _pooled(cases: Sequence[_Case], policy: Policy) -> PairedTest | None:
     return replace(test, p_ni=max(test.p_ni, p_ni), low=min(test.low, low))
 
 
+def _together(pooled: PairedTest | None, policy: Policy) -> Outcome | None:
+    """What the pooled test says by itself; `None` where there is none."""
+    if pooled is None:
+        return None
+    p_reg, p_ni = _p_values(pooled)
+    if p_ni <= policy.alpha and pooled.n >= policy.min_n:
+        return Outcome.PASS
+    return Outcome.REGRESSION if p_reg <= policy.alpha / 2 else Outcome.INCONCLUSIVE
+
+
 def _overall(verdicts: Sequence[Verdict], pooled: PairedTest | None, policy: Policy, steps: int) -> tuple[Outcome, str]:
     """Section 5 of the procedure: the overall outcome, and one line that says why."""
     blocking = [verdict for verdict in verdicts if verdict.blocking]
@@ -351,9 +369,7 @@ def _overall(verdicts: Sequence[Verdict], pooled: PairedTest | None, policy: Pol
         margin, level = text.points(policy.pooled_margin, sign=False), policy.alpha / 2
         ends = (text.points(end).split()[0] for end in (pooled.low, pooled.high))
         numbers = f"pooled {text.points(pooled.delta)} [{', '.join(ends)}] over {len(shared)} metrics"
-        p_reg, p_ni = _p_values(pooled)
-        no_worse = p_ni <= policy.alpha and pooled.n >= policy.min_n
-        worse = p_reg <= level and not no_worse
+        no_worse, worse = (_together(pooled, policy) is outcome for outcome in (Outcome.PASS, Outcome.REGRESSION))
     for outcome in (Outcome.ERROR, Outcome.REGRESSION, Outcome.INCOMPARABLE, Outcome.NO_BASELINE):
         if named[outcome]:
             reason = f"{len(named[outcome])} of {len(blocking)} metrics {outcome}: {text.listed(named[outcome])}"

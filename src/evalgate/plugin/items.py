@@ -105,6 +105,7 @@ class MetricItem(pytest.Item):
     def __init__(self, *, declared: Declared, scorer: Scorer, candidate: str, line: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.declared, self.line = declared, line
+        self.blocking = scorer in declared.task.blocking
         self.selected = Selected(declared.id, scorer.name, candidate)
 
     def setup(self) -> None:

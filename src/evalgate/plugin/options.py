@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
+
 import pytest
 
 SHORT_FORM_TAKEN = pytest.StashKey[bool]()
@@ -48,7 +50,7 @@ def add_short_form(config: pytest.Config, parser: pytest.Parser) -> None:
             metavar="CHECKPOINT",
             help="short for --eval-model",
         )
-    except ValueError:
+    except (ValueError, ArgumentError):
         config.stash[SHORT_FORM_TAKEN] = True
 
 

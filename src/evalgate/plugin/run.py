@@ -53,8 +53,7 @@ class GatedRun:
 
     def declare(self, declared: Declared) -> None:
         """A task was collected."""
-        with _usage_errors():
-            self.session.declare(declared)
+        self.session.declare(declared)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Tests that use `evaluate` run once per checkpoint."""
@@ -67,10 +66,9 @@ class GatedRun:
         """See the family before `-k`, `-m` and `--lf` deselect from it; add the pooled tests after."""
         self._members = [item for item in items if isinstance(item, MetricItem)]
         yield
-        names = dict.fromkeys(item.selected.candidate for item in items if isinstance(item, MetricItem))
-        blocking = sum(len(declared.task.blocking) for declared in self.session.declared.values())
-        if blocking > 1 and not self.session.record_only:
-            for name in names:
+        selected = [item for item in items if isinstance(item, MetricItem) and item.blocking]
+        for name in dict.fromkeys(item.selected.candidate for item in selected):
+            if sum(item.selected.candidate == name for item in selected) > 1 and not self.session.record_only:
                 title = f"{POOLED}[{name}]" if len(self.session.candidates) > 1 else POOLED
                 nodeid = f"{self.session.config.suites}::{title}"
                 items.append(PooledItem.from_parent(session, name=title, nodeid=nodeid, candidate=name))
@@ -105,7 +103,7 @@ class GatedRun:
         """Why a test has no verdict."""
         verdict = self._note(item)
         if self.session.record_only:
-            return self.session.error
+            return self.session.fault(item.selected)
         if verdict is None:
             return "no verdict was reached"
         return verdict.reason if verdict.outcome is Outcome.ERROR else None
@@ -136,7 +134,7 @@ class GatedRun:
             baseline=self.session.baseline(item.declared),
             accept=self._accept_command(item.selected.candidate),
         )
-        return "\n".join([terminal.verdict_line(verdict, nodeid=item.nodeid), *details])
+        return "\n".join([terminal.status_word(verdict), *details])
 
     def _accept_command(self, name: str) -> str:
         candidate = self.session.candidates[name]
@@ -157,7 +155,7 @@ class GatedRun:
     def pooled_failure(self, item: PooledItem) -> str | None:
         """Why the checkpoint as a whole is blocked though each of its metrics may pass."""
         family = self.session.reports[item.candidate].family
-        return family.reason if family.fails(self.session.config.policy) else None
+        return family.reason if family.fails_together(self.session.config.policy) else None
 
     # -- what one sees ------------------------------------------------------------------------------------------------
 
@@ -165,8 +163,8 @@ class GatedRun:
         self, report: pytest.TestReport
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
         """Difference, interval and counts beside PASSED and FAILED."""
-        said = dict(report.user_properties).get("evalgate.says")
-        if report.when != "call" or not said:
+        said = dict(getattr(report, "user_properties", ())).get("evalgate.says")
+        if report.when != "call" or not said or self.config.option.verbose < 1:
             return None
         passed = report.outcome == "passed"
         return report.outcome, "." if passed else "F", (str(said), {"green": passed, "red": not passed})
