@@ -175,7 +175,7 @@ def test_events_and_environment_are_reported(tmp_path: Path) -> None:
     with EngineProcess(settings, [V1], on_event=said.append) as started:
         assert started.environment(V1.digest) == engine_identity(settings)
         list(started.generate(ask(1)))
-        assert started.environment(V1.digest)["engine"] == "fake"
+        assert started.environment(V1.digest)["name"] == "fake"
     assert said[0] == "starting fake on cpu for v1"
     assert said[1].startswith("fake ready in ")
 

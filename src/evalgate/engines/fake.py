@@ -112,7 +112,7 @@ class FakeBackend:
 
     def environment(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """What a real engine would say."""
-        return {"engine": "fake", "version": FAKE_VERSION, "device": "cpu", "device_name": "none", "dtype": "none"}
+        return {"name": "fake", "version": FAKE_VERSION, "device": "cpu", "device_name": "none", "dtype": "none"}
 
     def answer(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer, and fail where told to."""

@@ -16,6 +16,9 @@ from evalgate import errors
 from evalgate.checkpoint import Checkpoint
 from evalgate.request import Completion, Request
 
+REQUEST = tuple(spec.name for spec in fields(Request))
+COMPLETION = tuple(spec.name for spec in fields(Completion))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
@@ -68,7 +71,7 @@ def _checkpoint(value: Mapping[str, Any]) -> Checkpoint:
 
 def request_to_json(request: Request) -> dict[str, Any]:
     """JSON object of a request."""
-    return {spec.name: getattr(request, spec.name) for spec in fields(Request)}
+    return {name: getattr(request, name) for name in REQUEST}
 
 
 def request_from_json(value: Mapping[str, Any]) -> Request:
@@ -78,7 +81,7 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
 
 def completion_to_json(completion: Completion) -> dict[str, Any]:
     """JSON object of a completion."""
-    return asdict(completion)
+    return {name: getattr(completion, name) for name in COMPLETION}
 
 
 def completion_from_json(value: Mapping[str, Any]) -> Completion:

@@ -29,7 +29,6 @@ RESERVED = frozenset(
         "max_lora_rank",
         "lora_target_modules",
         "skip_tokenizer_init",
-        "structured_outputs_config",
         "enable_prefix_caching",
     }
 )

@@ -26,7 +26,7 @@ from evalgate.engines.protocol import Start
 from evalgate.errors import ConfigError, EngineError
 from evalgate.request import Completion, Request
 
-OPTIONS = ("device", "dtype", "max_model_len", "batch_size")
+OPTIONS = ("device", "dtype", "max_model_len", "batch_size", "structured_outputs_config")
 LOGITS_BYTES = 1 << 28  # float32 logits of one scoring batch
 
 
@@ -50,6 +50,8 @@ class TransformersBackend:
         self.dtype = default_dtype(start.options.get("dtype"), start.device)
         self.batch_size = int(start.options.get("batch_size", 16))
         self.max_length = start.options.get("max_model_len")
+        structured = start.options.get("structured_outputs_config", {})
+        self.white_space = not structured.get("disable_any_whitespace", True)  # vLLM's name for it, and its meaning
         self._key: str | None = None
         self._model: Any = None
         self._base_probe: list[float] = []
@@ -101,7 +103,7 @@ class TransformersBackend:
         """Versions, dtype, device and threads."""
         on_gpu = self.device.startswith("cuda")
         return {
-            "engine": "transformers",
+            "name": "transformers",
             "version": transformers.__version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -174,7 +176,9 @@ class TransformersBackend:
         processors: list[LogitsProcessor] = []
         constrained = [prompt for prompt in prompts if prompt.request.json_schema is not None]
         if constrained:
-            masks = JsonMasks.for_prompts(tokenizer, self._model.config.vocab_size, constrained)
+            masks = JsonMasks.for_prompts(
+                tokenizer, self._model.config.vocab_size, constrained, white_space=self.white_space
+            )
             if isinstance(masks, str):
                 yield from (Completion(prompt.request.id, error=masks) for prompt in constrained)
                 prompts = [prompt for prompt in prompts if prompt.request.json_schema is None]
@@ -283,7 +287,9 @@ class JsonMasks(LogitsProcessor):  # type: ignore[misc]
     order: list[str] = field(default_factory=list)
 
     @classmethod
-    def for_prompts(cls, tokenizer: Tokenizer, vocabulary: int, prompts: Sequence[Prompt]) -> JsonMasks | str:
+    def for_prompts(
+        cls, tokenizer: Tokenizer, vocabulary: int, prompts: Sequence[Prompt], *, white_space: bool
+    ) -> JsonMasks | str:
         """Compiled schemas by request id, or why there are none."""
         if importlib.util.find_spec("xgrammar") is None:
             return "json_schema needs xgrammar beside the transformers engine: pip install xgrammar, or use vLLM"
@@ -298,7 +304,7 @@ class JsonMasks(LogitsProcessor):  # type: ignore[misc]
             try:
                 schema = dict(prompt.request.json_schema or {})
                 made.grammars[prompt.request.id] = compiler.compile_json_schema(
-                    schema, any_whitespace=False, separators=(",", ":")
+                    schema, any_whitespace=white_space, separators=None if white_space else (",", ":")
                 )
             except (RuntimeError, ValueError, TypeError) as error:
                 why = " ".join(str(error).split())

@@ -102,8 +102,12 @@ class VllmBackend:
                 "generation_config": "vllm",  # the candidate's own must not change its exam
                 "seed": 0,
                 "enable_prefix_caching": True,
-                # Without it an untrained model spends its budget on white space.
-                "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+                # No white space by default: an untrained model spends its budget on it.
+                "structured_outputs_config": {
+                    "backend": "xgrammar",
+                    "disable_any_whitespace": True,
+                    **self.options.get("structured_outputs_config", {}),
+                },
             }
         )
 
@@ -210,7 +214,7 @@ class VllmBackend:
         adapter = self._merged(checkpoint)
         served = "lora" if checkpoint.digest in self._lora else "full"
         return {
-            "engine": "vllm",
+            "name": "vllm",
             "version": vllm.__version__,
             "torch": torch.__version__,
             "transformers": version("transformers"),
