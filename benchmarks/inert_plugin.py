@@ -1,6 +1,6 @@
 """What the plugin adds to a pytest run that does not use it: the same trivial run with and without, in turn.
 
-Prints milliseconds of processor time (user and system of the whole process), medians over pairs. The promise is <= 30 ms.
+Prints milliseconds of processor time (user and system of the whole process), medians over pairs; promised are <= 30.
 """
 
 from __future__ import annotations
