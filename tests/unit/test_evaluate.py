@@ -90,7 +90,7 @@ def test_answers_are_scored_row_by_row(checkpoint: Checkpoint, cache: Cache, tmp
     made = evaluator(checkpoint, cache, tmp_path)
     result = run(made, twice())
     made.close()
-    assert [row.id for row in result.rows] == sorted(row["id"] for row in ROWS)
+    assert [row.id for row in result.rows] == sorted(str(row["id"]) for row in ROWS)
     assert (result.rows[1].prompt, result.rows[1].target, result.rows[1].outputs) == ("twice 1:", "2", ("2",))
     assert result.mean("exact_match") == pytest.approx(5 / 6)
     assert result.checkpoint["digest"] == checkpoint.digest
