@@ -2,9 +2,9 @@
 
     python benchmarks/engine_overhead.py            prints three tables; about four minutes on two cores
 
-All engines answer the prompts of the evalsuites (sums, sorting, refusals) on the tiny model of fixtures/checkpoints
-after their start-up, in alternating repeats; the tables show medians. Raw vLLM is `LLM.generate` over the same texts in a child of its own, with the settings that
-evalgate uses.
+All engines answer the prompts of the evalsuites (sums, sorting, refusals) on the tiny model of fixtures/checkpoints,
+after their start-up, in alternating repeats; the tables show medians. Raw vLLM is `LLM.generate` over the same texts
+in a child of its own, with the settings and environment that evalgate uses.
 """
 
 from __future__ import annotations

@@ -83,4 +83,11 @@ def test_compilation_is_off_on_a_cpu_only() -> None:
     """On a GPU torch.compile is what makes vLLM fast."""
     assert child_environment("cpu", {})["TORCHDYNAMO_DISABLE"] == "1"
     assert "TORCHDYNAMO_DISABLE" not in child_environment("cuda", {})
-    assert child_environment("cpu", {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
+
+
+def test_threads_wait_without_spinning_unless_the_user_says_so() -> None:
+    """A shared machine is the rule in CI; what is set outside wins."""
+    assert child_environment("cpu", {})["OMP_WAIT_POLICY"] == "PASSIVE"
+    chosen = child_environment("cpu", {"OMP_NUM_THREADS": "7", "OMP_WAIT_POLICY": "ACTIVE"})
+    assert chosen["OMP_NUM_THREADS"] == "7"
+    assert chosen["OMP_WAIT_POLICY"] == "ACTIVE"

@@ -56,5 +56,7 @@ def child_environment(device: str, environ: Mapping[str, str] | None = None) -> 
     """The variables that a child on this device class (`cpu`, `cuda`) gets: tokens and keys are not among them."""
     environ = os.environ if environ is None else environ
     kept = {name: value for name, value in environ.items() if name in NAMES or name.startswith(PREFIXES)}
-    threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    # Threads that wait by spinning starve each other as soon as anything else runs: measured 13 times slower on a busy
+    # machine with two cores.
+    threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "OMP_WAIT_POLICY": "PASSIVE"}
     return threads | kept | ALWAYS | (ON_CPU if device == "cpu" else {})
