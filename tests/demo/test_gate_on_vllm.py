@@ -109,7 +109,7 @@ def test_the_same_again_starts_nothing(clone: Clone, gated: subprocess.Completed
 
 
 def test_alone_and_together_are_the_same_records(clone: Clone, gated: subprocess.CompletedProcess[str]) -> None:
-    """v2 evaluated alone, from nothing, gives value for value what it gave beside v3: texts, choices and likelihoods."""
+    """v2 evaluated alone, from nothing, gives value for value what it gave beside v3: texts and choices."""
     assert gated.returncode == 1
     folder = clone.path / ".evalgate/records"
     together = {path.name for path in folder.glob("v2-*/**/*.jsonl")}

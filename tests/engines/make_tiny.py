@@ -87,6 +87,7 @@ def main(folder: Path) -> None:
         "head": {"target_modules": ["q_proj", "lm_head"]},
         "dora": {"use_dora": True},
         "zero": {"std": 0.0},
+        "still": {"std": 0.0, "use_dora": True},
     })  # fmt: skip
     adapters(folder, "llama-b", {"lora-b": {"r": 4}})
     adapters(folder, "tied-a", {"tied-head": {"target_modules": ["v_proj", "lm_head"]}})

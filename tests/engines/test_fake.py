@@ -84,8 +84,11 @@ def test_a_failing_request_is_an_error_and_no_answer(tmp_path: Path) -> None:
 def test_a_refused_checkpoint_leaves_the_others_alone(tmp_path: Path) -> None:
     """Its requests have one-line errors; the run goes on."""
     asked = ask(3, V1) + ask(3, V2)
-    with engine(tmp_path, refuse=["v2"]) as started:
+    said: list[str] = []
+    settings = EngineSettings(name="fake", options={"refuse": ["v2"]}, log_dir=tmp_path)
+    with EngineProcess(settings, [V1, V2], on_event=said.append) as started:
         given = answers(started, asked)
+    assert said[-1] == "refused: v2: the fake engine refuses it"
     assert [bool(given[request.id].error) for request in asked] == [False] * 3 + [True] * 3
 
 

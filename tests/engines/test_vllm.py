@@ -16,7 +16,7 @@ from tests.engines.conftest import Start
 from tests.engines.workload import LONG, SCHEMA, answers, greedy_share, largest_gap, requests
 
 Checkpoints = dict[str, Checkpoint]
-ALL = ("llama-a", "lora4", "lora8", "llama-b", "lora-b", "head", "dora", "zero", "lost", "nan")
+ALL = ("llama-a", "lora4", "lora8", "llama-b", "lora-b", "head", "dora", "zero", "still", "lost", "nan")
 GOOD = ("llama-a", "lora4", "lora8", "llama-b", "lora-b", "head", "dora")
 FAMILIES = ("gemma", "gpt2", "mistral", "qwen2", "qwen3")
 
@@ -102,12 +102,13 @@ def test_how_a_checkpoint_is_served_is_said(engine: EngineProcess, checkpoints: 
 
 @pytest.mark.parametrize("which", ["engine", "fallback"])
 @pytest.mark.parametrize(
-    ("name", "why"), [("zero", "changes no log-prob"), ("lost", "lost: "), ("nan", "NaN or infinite")]
+    ("name", "why"),
+    [("zero", "changes no log-prob"), ("still", "changes no log-prob"), ("lost", "lost: "), ("nan", "NaN or infinite")],
 )
 def test_a_checkpoint_that_cannot_be_trusted_is_refused_alone(
     request: pytest.FixtureRequest, checkpoints: Checkpoints, which: str, name: str, why: str
 ) -> None:
-    """An all-zero adapter, one that matches no module, NaN weights: errors for its requests; the base still answers."""
+    """All-zero LoRA and DoRA, an adapter that matches no module, NaN weights: errors there; the base still answers."""
     subject: EngineProcess = request.getfixturevalue(which)
     asked = requests(checkpoints[name], checkpoints["llama-a"], questions=1)
     given = answers(subject, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import itertools
@@ -35,7 +36,9 @@ from evalgate.errors import ConfigError, EngineError
 from evalgate.request import Completion, Request
 
 CPU_DEFAULTS = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 30}
-USUAL_RANK = 16  # LoRA arithmetic is padded to the largest rank: one usual padding keeps results equal across runs
+# LoRA arithmetic is padded to the largest rank. On a CPU that changes no bit and costs time; on a GPU one usual padding
+# keeps the kernels, and so the results, the same whichever adapters are there.
+USUAL_RANK = {"cpu": 1, "cuda": 16}
 LABEL_LIMIT = 128
 SHORTEST = 256  # tokens planned for at least: room for the probe
 HAS_LABELS = "logprob_token_ids" in SamplingParams.__struct_fields__
@@ -74,15 +77,11 @@ class VllmBackend:
         self._probes: dict[str, list[float]] = {}  # weights that were loaded, by digest
         self._ids = map(str, itertools.count())
         self._effective: set[str] = set()
-        first = self.checkpoints[start.first]
         self._loaded: str | None = None
-        self._first_refusal: tuple[str, Refused] | None = None
-        try:
+        self.llm: Any = None
+        first = self.checkpoints[start.first]
+        with contextlib.suppress(Refused):  # it says so when it is asked; another one may be loaded first
             self.llm = self._load(self._weights(first), first)
-        except Refused as refusal:  # a merge that failed: the family is alone with it or goes on with its root
-            self._first_refusal = (first.digest, refusal)
-            self.llm = self._load(str(first.root.path), first)
-            self._loaded = first.root.digest
 
     def _load(self, folder: str, first: Checkpoint) -> LLM:
         self._loaded = self._key(first)
@@ -125,7 +124,7 @@ class VllmBackend:
         served = [self.adapters[name] for name in self._lora]
         if not served:
             return {}
-        rank = max(USUAL_RANK, *(adapter.rank for adapter in served))
+        rank = max(USUAL_RANK[self.device], *(adapter.rank for adapter in served))
         return {
             "enable_lora": True,
             "max_lora_rank": next(allowed for allowed in LORA_RANKS if allowed >= rank),
@@ -157,8 +156,8 @@ class VllmBackend:
 
     def prepare(self, checkpoint: Checkpoint) -> None:
         """Swap weights and load the adapter where needed, and check by the probe that both took effect."""
-        if self._first_refusal and self._first_refusal[0] == checkpoint.digest:
-            raise self._first_refusal[1]
+        if self.llm is None:
+            self.llm = self._load(self._weights(checkpoint), checkpoint)
         if self._key(checkpoint) != self._loaded:
             self._swap(checkpoint)
         key = self._key(checkpoint)

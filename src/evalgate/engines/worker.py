@@ -15,7 +15,7 @@ from typing import Any
 from evalgate.engines import protocol
 from evalgate.engines.backend import Backend, Declined, Refused
 from evalgate.engines.identity import missing_extra
-from evalgate.errors import EngineError, EvalgateError
+from evalgate.errors import CheckpointError, EngineError, EvalgateError
 from evalgate.request import Completion, Request
 
 PR_SET_PDEATHSIG = 1
@@ -78,8 +78,9 @@ def _serve(start: protocol.Start, incoming: Iterator[str], send: Any) -> None:
         try:
             if value not in refusals:
                 backend.prepare(checkpoint)
-        except Refused as refusal:
+        except (Refused, CheckpointError) as refusal:
             refusals[value] = " ".join(str(refusal).split())
+            send("event", f"refused: {refusals[value]}")
         except Declined as reason:
             send("decline", {"checkpoint": value, "why": " ".join(str(reason).split())})
             continue
