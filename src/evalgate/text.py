@@ -37,6 +37,12 @@ def probability(p: float) -> str:
     return "< .0001" if p < 0.0001 else f"{p:.2g}".removeprefix("0")
 
 
+def p_value(p: float, letter: str = "p") -> str:
+    """How a sentence says a p-value, or a q-value: `p = .012`, `q < .0001`."""
+    said = probability(p)
+    return f"{letter} {said}" if said.startswith("<") else f"{letter} = {said}"
+
+
 def effect(amount: float, metric: Metric, baseline: float, *, sign: bool = True) -> str:
     """A difference or margin: in points of the metric's range, or in per cent of the baseline where it has none.
 

@@ -106,7 +106,7 @@ def test_each_rule_fires_before_the_next() -> None:
         (worst := replace(worst, baseline=baseline), Outcome.REGRESSION, "golden samples broke: q00000"),
         (worst := replace(worst, golden=()), Outcome.REGRESSION, "below its floor of .999: .990"),
         (worst := replace(worst, gate=Gate()), Outcome.PASS, "significantly worse"),
-        (worst := replace(worst, gate=Gate(margin=0.001)), Outcome.REGRESSION, "worse: p = < .0001 at level .05"),
+        (worst := replace(worst, gate=Gate(margin=0.001)), Outcome.REGRESSION, "worse: p < .0001 at level .05"),
         (member(100, loss=5, gain=3), Outcome.INCONCLUSIVE, "samples would decide"),
     ]
     for given_member, outcome, said in steps:
@@ -119,7 +119,7 @@ def test_each_rule_fires_before_the_next() -> None:
 def test_a_verdict_says_what_it_was_reached_with() -> None:
     """The reason is the line that people read."""
     verdict = only(member(500, loss=41, gain=10, wrong=33))
-    assert verdict.reason == "-6.2 pt [-8.7, -4.0]  n=500  was .914, now .852; worse: p = < .0001 at level .05"
+    assert verdict.reason == "-6.2 pt [-8.7, -4.0]  n=500  was .914, now .852; worse: p < .0001 at level .05"
     assert (verdict.outcome, verdict.value, verdict.spec, verdict.level) == ("REGRESSION", 0.852, EXACT, 0.05)
     assert verdict.comparison is not None
     assert verdict.p_adjusted == verdict.comparison.test.p_reg
@@ -131,7 +131,7 @@ def test_pass_is_flagged_where_it_is_significantly_worse() -> None:
     """Within the margin, yet worse: the test passes and says so."""
     verdict = only(member(2000, loss=40, gain=5))
     assert (verdict.outcome, verdict.degraded) == (Outcome.PASS, True)
-    assert "significantly worse (p = < .0001 at level .05), yet within 5.0 pt" in verdict.reason
+    assert "significantly worse (p < .0001 at level .05), yet within 5.0 pt" in verdict.reason
     verdict = only(member(2000, loss=10, gain=5))
     assert (verdict.outcome, verdict.degraded) == (Outcome.PASS, False)
     assert verdict.reason.endswith("no more than 5.0 pt worse")
@@ -565,7 +565,7 @@ def test_a_small_drop_everywhere_is_found_together() -> None:
     assert family.pooled is not None
     assert family.pooled.delta == pytest.approx(-0.04)
     assert family.reason.startswith("pooled -4.0 pt [-5.")
-    assert family.reason.endswith("over 10 metrics: worse together, p = < .0001 at level .025")
+    assert family.reason.endswith("over 10 metrics: worse together, p < .0001 at level .025")
 
 
 def test_a_drop_within_the_pooled_margin_is_no_regression() -> None:

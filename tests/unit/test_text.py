@@ -96,3 +96,9 @@ def test_points_never_say_minus_zero(value: float) -> None:
     shown = text.points(value)
     assert not shown.startswith(("-0.0", "+0.0"))
     assert shown.startswith("-") == (round(100 * value, 1) < 0)
+
+
+def test_a_p_value_reads_as_a_sentence() -> None:
+    """Small ones are bounded, not written as `p = < .0001`."""
+    assert text.p_value(0.012) == "p = .012"
+    assert text.p_value(1e-9) == "p < .0001"

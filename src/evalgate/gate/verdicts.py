@@ -193,7 +193,7 @@ def _verdict(case: _Case, policy: Policy, *, p_adjusted: float | None, level: fl
         level, steps = policy.alpha, 1
     p_reg, p_ni = _p_values(comparison.test)
     held = p_reg if p_adjusted is None else p_adjusted
-    worse, tested = held <= level, f"p = {text.probability(held)} at level {text.probability(level)}"
+    worse, tested = held <= level, f"{text.p_value(held)} at level {text.probability(level)}"
     metric, test = comparison.metric, comparison.test
     margin = text.effect(comparison.margin, metric, comparison.baseline, sign=False)
     power = _power(comparison, level / steps, policy)
@@ -375,7 +375,7 @@ def _overall(verdicts: Sequence[Verdict], pooled: PairedTest | None, policy: Pol
             reason = f"{len(named[outcome])} of {len(blocking)} metrics {outcome}: {text.listed(named[outcome])}"
             return outcome, f"{reason}; {numbers}" if numbers else reason
         if outcome is Outcome.REGRESSION and worse and pooled:
-            tested = f"p = {text.probability(pooled.p_reg)} at level {text.probability(level)}"
+            tested = f"{text.p_value(pooled.p_reg)} at level {text.probability(level)}"
             return outcome, f"{numbers}: worse together, {tested}"
     undecided = named[Outcome.INCONCLUSIVE]
     alone = f"{len(undecided)} of {len(blocking)} metrics undecided: {text.listed(undecided)}" if undecided else ""

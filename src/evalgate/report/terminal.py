@@ -242,7 +242,8 @@ def _notes(family: Family) -> Iterable[str]:
         elif verdict.outcome is Outcome.INCONCLUSIVE:
             yield f"INCONCLUSIVE {_member(verdict)}: {safe(why(verdict), 400)}"
     slices = [
-        f"slice {_member(verdict)} {_slice(part)}: {slice_effect(part, comparison.metric)} (n={part.n}, q {_p(part.q)})"
+        f"slice {_member(verdict)} {_slice(part)}: {slice_effect(part, comparison.metric)} "
+        f"(n={part.n}, {text.p_value(part.q, 'q')})"
         for verdict in family.verdicts
         if verdict.blocking and (comparison := verdict.comparison)
         for part in comparison.slices
@@ -261,13 +262,9 @@ def _pooled(test: PairedTest, margin: float) -> str:
     low, high = (text.points(end).split()[0] for end in (test.low, test.high))
     return (
         f"pooled over blocking metrics: {text.points(test.delta)} [{low}, {high}]  n={test.n}  "
-        f"regression p {_p(test.p_reg)}, non-inferiority within {text.points(margin, sign=False)} p {_p(test.p_ni)}"
+        f"regression {text.p_value(test.p_reg)}, non-inferiority within {text.points(margin, sign=False)} "
+        f"{text.p_value(test.p_ni)}"
     )
-
-
-def _p(p: float) -> str:
-    said = text.probability(p)
-    return said if said.startswith("<") else f"= {said}"
 
 
 def _wrapped(line: str, width: int) -> list[str]:
