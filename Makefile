@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints/cpu.txt | $(filter .uv/bin/uv,$(UV))
 demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two cards are written
 	@echo; echo "1. v2 learned new phrasings of orders and lost nothing: it must pass."; echo
 	$(PYTEST) $(SUITES) --model $(FIXTURES)/v2
-	@echo; echo "2. v3 learned the same and forgot how to add: it must be blocked (exit code 1)."; echo
+	@echo; echo "2. v3 learned the same and subtraction besides, and forgot how to add: it must be blocked (exit code 1)."; echo
 	@status=0; set -x; $(PYTEST) $(SUITES) --model $(FIXTURES)/v3 || status=$$?; { set +x; } 2>/dev/null; test $$status -eq 1
 	@echo; echo "v2 passed and v3 was blocked, as they should. Open reports/v2/index.html and reports/v3/index.html."
 
