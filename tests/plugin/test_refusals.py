@@ -55,5 +55,8 @@ def test_a_model_option_of_a_conftest_is_left_alone(project: Project) -> None:
         "test_theirs", "def test_theirs(request):\n    assert request.config.getoption('--model') == 'mine'\n"
     )
     assert project.run("evalsuites/test_theirs.py", "--model", "mine").ret == 0
+    refused = project.run("evalsuites/test_arithmetic.py", "--model", "runs/v1")
+    assert refused.ret == 4
+    refused.stderr.fnmatch_lines(["ERROR: *--eval-model runs/v3 (--model belongs to another plugin here)*"])
     ours = project.run("evalsuites/test_arithmetic.py", "--eval-model", "runs/v1")
     ours.stdout.fnmatch_lines(["*NO BASELINE*"])

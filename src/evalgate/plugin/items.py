@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evalgate.errors import EvalgateError, InputError
+from evalgate.plugin.options import SHORT_FORM_TAKEN
 from evalgate.session import Declared, Selected
 from evalgate.task import Task
 
@@ -154,8 +155,10 @@ def refuse_without_checkpoint(session: pytest.Session) -> None:
     if session.config.option.collectonly or gated_run(session.config):
         return
     if any(isinstance(item, MetricItem) for item in session.items):
+        taken = session.config.stash.get(SHORT_FORM_TAKEN, False)
+        option = "--eval-model runs/v3 (--model belongs to another plugin here)" if taken else "--model runs/v3"
         raise pytest.UsageError(
-            "these suites gate a checkpoint, and none was given: pytest evalsuites/ --model runs/v3 "
+            f"these suites gate a checkpoint, and none was given: pytest evalsuites/ {option} "
             "(or --eval-records DIR; --collect-only needs none)."
         )
 
