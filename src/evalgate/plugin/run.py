@@ -131,7 +131,7 @@ class GatedRun:
             verdict,
             self._relative(self.session.reports[item.selected.candidate].card),
             candidate=self.session.evaluations.get((item.declared.id, item.selected.candidate)),
-            baseline=self.session.baseline(item.declared),
+            baseline=self.session.baselines.of(item.declared),
             accept=self._accept_command(item.selected.candidate),
         )
         return "\n".join([terminal.status_word(verdict), *details])

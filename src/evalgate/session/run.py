@@ -1,10 +1,10 @@
-"""One gated run, from collected tasks to verdicts, records and cards; it knows no pytest."""
+"""The run itself: prepare, answer, score, record, decide, report."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from evalgate import __version__
 from evalgate.cache import Cache
 from evalgate.checkpoint import Checkpoint
 from evalgate.config import Config
-from evalgate.digest import short
 from evalgate.engines import EngineSettings
 from evalgate.errors import ConfigError, EngineError, RecordError
 from evalgate.evaluate import Evaluator, Progress, assemble
@@ -21,53 +20,14 @@ from evalgate.evaluation import Evaluation
 from evalgate.gate import Family, Gate, Member, Verdict, decide
 from evalgate.ledger import Ledger
 from evalgate.plan import Plan, TaskPlan
-from evalgate.preflight import read_checkpoint, resolve_model
-from evalgate.store import Store, baseline_path, read_baseline, read_records
+from evalgate.session.baselines import Baselines
+from evalgate.session.candidates import from_models, from_records
+from evalgate.session.words import Candidate, Declared, Selected
+from evalgate.store import Store
 from evalgate.task import Task
 
 if TYPE_CHECKING:
     from evalgate.scoring import Scorer
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A task where it was collected.
-
-    Attributes:
-        id: `suite/task`.
-        task: as declared.
-        suite: the suite's file.
-    """
-
-    id: str
-    task: Task
-    suite: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What is gated: a checkpoint on this machine, or records of one that was evaluated elsewhere.
-
-    Attributes:
-        name: in test ids, tables and report folders.
-        digest: of the checkpoint.
-        checkpoint: `None` where only records are known.
-        recorded: task id to evaluation, where records are gated.
-    """
-
-    name: str
-    digest: str
-    checkpoint: Checkpoint | None = None
-    recorded: Mapping[str, Evaluation] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """One test: a metric of a task on a candidate."""
-
-    task: str
-    metric: str
-    candidate: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +69,14 @@ class Session:
         self.ledger = Ledger(self.state / "ledger.jsonl")
         self.cache = Cache(self.state / "cache.sqlite")
         self.declared: dict[str, Declared] = {}
-        self.candidates = self._recorded(records) if records else self._checkpoints(models)
+        base = Path(config.base) if config.base else None
+        self.candidates = from_records(records) if records else from_models(models, base=base, memo=self.cache.files)
         self.evaluations: dict[tuple[str, str], Evaluation] = {}
         self.reports: dict[str, Report] = {}
         self.error: str | None = None
         self.lines: list[str] = []
         self._plans: dict[tuple[str, str], TaskPlan] = {}
-        self._baselines: dict[str, Evaluation | None] = {}
+        self.baselines = Baselines(config.baseline, self.store)
         self.evaluator = Evaluator(
             [c.checkpoint for c in self.candidates.values() if c.checkpoint],
             EngineSettings(
@@ -128,33 +89,6 @@ class Session:
             self.cache,
             progress,
         )
-
-    # -- what is gated ------------------------------------------------------------------------------------------------
-
-    def _checkpoints(self, models: Sequence[str]) -> dict[str, Candidate]:
-        base = Path(self.config.base) if self.config.base else None
-        found: dict[str, Candidate] = {}
-        for text in models:
-            checkpoint = read_checkpoint(resolve_model(text), base=base, memo=self.cache.files)
-            twin = next((c for c in found.values() if c.digest == checkpoint.digest), None)
-            if twin:
-                raise ConfigError(f"{text} has the same content as {twin.name}", where="--model", mend="Give it once.")
-            name = checkpoint.name
-            if name in found and checkpoint.path:
-                name = f"{Path(checkpoint.path).parent.name}-{name}"
-            found[name] = Candidate(name, checkpoint.digest, checkpoint)
-        return found
-
-    def _recorded(self, source: str) -> dict[str, Candidate]:
-        """One candidate per checkpoint among the records; of several records of a task the newest counts."""
-        newest: dict[str, dict[str, Evaluation]] = {}
-        for record in read_records(source):
-            newest.setdefault(record.checkpoint["digest"], {})[record.task] = record
-        names = [next(iter(records.values())).checkpoint["name"] for records in newest.values()]
-        return {
-            (name if names.count(name) == 1 else f"{name}-{short(digest, 6)}"): Candidate(name, digest, None, records)
-            for name, (digest, records) in zip(names, newest.items(), strict=True)
-        }
 
     # -- before the engine --------------------------------------------------------------------------------------------
 
@@ -174,7 +108,7 @@ class Session:
             if any(c.checkpoint for c in self.candidates.values()):
                 wanted = {s.candidate for s in selected if s.task == task_id}
                 self._plan(declared, wanted)
-            self.baseline(declared)
+            self.baselines.of(declared)
         if self._plans:
             self.ledger.append("plan", self._plan_entry(selected))
 
@@ -185,13 +119,6 @@ class Session:
             name = by_digest[plan.checkpoint.digest]
             if name in wanted:
                 self._plans[declared.id, name] = plan
-
-    def baseline(self, declared: Declared) -> Evaluation | None:
-        """The accepted evaluation of a task, if there is one (RecordError where it is damaged)."""
-        if declared.id not in self._baselines:
-            path = baseline_path(declared.suite.parent, declared.id, self.config.baseline)
-            self._baselines[declared.id] = read_baseline(path, declared.id)
-        return self._baselines[declared.id]
 
     def _plan_entry(self, selected: Collection[Selected]) -> dict[str, Any]:
         """What is registered before anything is generated: nobody can choose a margin after seeing the result."""
@@ -329,7 +256,7 @@ class Session:
 
     def _member(self, candidate: Candidate, declared: Declared, scorer: Scorer, ran: bool) -> Member:
         evaluation, error = None, self.error
-        baseline = self.baseline(declared) if ran else None
+        baseline = self.baselines.of(declared) if ran else None
         if ran and not error:
             try:
                 evaluation = self.evaluation(declared, candidate.name)
@@ -344,16 +271,9 @@ class Session:
             ran=ran,
             candidate=evaluation,
             baseline=baseline,
-            anchor=self._anchor(baseline),
+            anchor=self.baselines.anchor(declared) if ran else None,
             error=error if ran else None,
         )
-
-    def _anchor(self, baseline: Evaluation | None) -> Evaluation | None:
-        """The first accepted evaluation of the baseline's line, where this machine has its record."""
-        accepted = baseline.acceptance if baseline else None
-        if baseline is None or accepted is None or accepted.anchor == baseline.digest:
-            return None
-        return self.store.by_digest(baseline.task, accepted.anchor)
 
     def verdict(self, selected: Selected) -> Verdict | None:
         """The verdict of one test; `None` where nothing was compared."""

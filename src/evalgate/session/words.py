@@ -1,0 +1,52 @@
+"""What a session is about: tasks where they were collected, candidates, and the tests selected from both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evalgate.checkpoint import Checkpoint
+from evalgate.evaluation import Evaluation
+from evalgate.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A task where it was collected.
+
+    Attributes:
+        id: `suite/task`.
+        task: as declared.
+        suite: the suite's file.
+    """
+
+    id: str
+    task: Task
+    suite: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is gated: a checkpoint on this machine, or records of one that was evaluated elsewhere.
+
+    Attributes:
+        name: in test ids, tables and report folders.
+        digest: of the checkpoint.
+        checkpoint: `None` where only records are known.
+        recorded: task id to evaluation, where records are gated.
+    """
+
+    name: str
+    digest: str
+    checkpoint: Checkpoint | None = None
+    recorded: Mapping[str, Evaluation] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One test: a metric of a task on a candidate."""
+
+    task: str
+    metric: str
+    candidate: str
