@@ -314,7 +314,7 @@ class _Test:
                 binary=self.binary,
                 margin=self.margin / scale,
                 alpha=self.alpha,
-                clusters=None if pairs.clusters is None else pairs.clusters[rows].tolist(),
+                clusters=None if pairs.clusters is None else pairs.clusters[rows],
                 weights=None if pairs.weights is None else pairs.weights[rows],
             )
         except ValueError as error:

@@ -103,15 +103,15 @@ def test_benjamini_and_hochberg_1995() -> None:
     """The paper's 15 p-values: Holm rejects 3 and Benjamini-Hochberg 4 at 5 %, in whatever order they come."""
     for order in (list(range(15)), list(range(14, -1, -1)), [7, 0, 14, 3, 9, 1, 12, 5, 10, 2, 13, 4, 11, 6, 8]):
         p_values = [BH_1995[i] for i in order]
-        assert sorted(np.array(order)[np.array(holm(p_values, 0.05)) <= 0.05]) == [0, 1, 2]
+        assert sorted(np.array(order)[np.array(holm(p_values)) <= 0.05]) == [0, 1, 2]
         assert sorted(np.array(order)[np.array(benjamini_hochberg(p_values)) <= 0.05]) == [0, 1, 2, 3]
-    assert holm(BH_1995, 0.05)[:3] == pytest.approx([0.0001 * 15, 0.0004 * 14, 0.0019 * 13], abs=1e-15)
+    assert holm(BH_1995)[:3] == pytest.approx([0.0001 * 15, 0.0004 * 14, 0.0019 * 13], abs=1e-15)
 
 
 def test_small_families_are_left_alone() -> None:
     """No p-value or one alone has nothing to be adjusted for."""
-    assert holm([], 0.05) == benjamini_hochberg([]) == []
-    assert holm([0.03], 0.05) == benjamini_hochberg([0.03]) == [0.03]
+    assert holm([]) == benjamini_hochberg([]) == []
+    assert holm([0.03]) == benjamini_hochberg([0.03]) == [0.03]
 
 
 # ---------------------------------------------------------------------------------------------------------- power
@@ -605,11 +605,33 @@ def test_the_kind_of_the_scores_picks_the_test() -> None:
     assert plain == compare_arrays(before, after, binary=True, clusters=[f"s{i}" for i in range(120)], **common)
     assert plain == compare_arrays(before == 1, after == 1, binary=True, **common)
     clustered = compare_arrays(before, after, binary=True, clusters=by_ten, **common)
-    assert clustered == paired_scores(before, after, clusters=by_ten, **common)
-    assert clustered.method == "cluster-ols"
+    means = paired_scores(before, after, clusters=by_ten, **common)
+    assert (clustered.delta, clustered.p_reg, clustered.method) == (means.delta, means.p_reg, "cluster-ols")
+    assert clustered.p_ni == max(means.p_ni, tango_p(loss, gain, 120, 0.05))
+    assert clustered.low == pytest.approx(min(means.low, plain.low))
+    assert clustered.high == pytest.approx(max(means.high, plain.high))
     assert compare_arrays(before, after, binary=False, **common) == paired_scores(before, after, **common)
     weighted = compare_arrays(before, after, binary=True, weights=np.arange(1, 121), **common)
     assert weighted.method == "wls-bits-per-byte"
+
+
+def test_a_few_clustered_answers_that_all_stayed_prove_nothing() -> None:
+    """Ten clusters of right answers have no variance, and yet a drop of 5 points is not excluded; 200 exclude it."""
+    for size, holds in ((1, False), (20, True)):
+        scores, clusters = np.ones(10 * size), [i // size for i in range(10 * size)]
+        test = compare_arrays(scores, scores, binary=True, clusters=clusters, margin=0.05, alpha=0.05)
+        assert (test.p_ni <= 0.05) is holds
+        assert (test.low > -0.05) is holds
+
+
+def test_looking_again_and_again_costs_evidence() -> None:
+    """The e-value's p-value is larger than McNemar's, equal counts give no evidence, and all else stays as it was."""
+    once = paired_binary(30, 10, 500, margin=0.05, alpha=0.05)
+    often = paired_binary(30, 10, 500, margin=0.05, alpha=0.05, sequential=True)
+    assert often.p_reg == pytest.approx(math.exp(-mcnemar_e_value(30, 10)))
+    assert once.p_reg < often.p_reg < 0.05
+    assert replace(often, p_reg=once.p_reg, method=once.method) == once
+    assert paired_binary(10, 30, 500, margin=0.05, alpha=0.05, sequential=True).p_reg == 1
 
 
 # ---------------------------------------------------------------------------------------------------------- pooled
@@ -745,9 +767,9 @@ GOOD: dict[str, Any] = {"margin": 0.05, "alpha": 0.05}
         (lambda: pooled([PooledMetric("a", [0.1, math.nan], [1, 2])], **GOOD), r"differences of task 'a': .*finite"),
         (lambda: pooled([PooledMetric("a", [0.1, 0.2], [1])], **GOOD), r"clusters of task 'a': expected 2 labels"),
         (lambda: pooled([PooledMetric("a", [0.1, 0.2], [1, None])], **GOOD), r"clusters of task 'a': .*position \[1\]"),
-        (lambda: holm([0.1, 1.2], 0.05), r"p-values: expected numbers in \[0, 1\], got \[0\.1, 1\.2\]"),
-        (lambda: benjamini_hochberg([math.nan]), r"p-values: "),
-        (lambda: holm([0.1], 1.0), r"level: "),
+        (lambda: holm([0.1, 1.2]), r"p-values: expected numbers in \[0, 1\], got \[0\.1, 1\.2\]"),
+        (lambda: benjamini_hochberg([math.nan, 0.1]), r"p-values: "),
+        (lambda: compare_arrays([0, 0.5], [0, 1], binary=False, sequential=True, **GOOD), r"drawn in steps: "),
         (lambda: samples_needed(0.1, alpha=0.05), r"psi and sd: expected exactly one of them, got \(None, None\)"),
         (lambda: samples_needed(0.1, psi=0.2, sd=1, alpha=0.05), r"psi and sd: "),
         (lambda: samples_needed(0, psi=0.2, alpha=0.05), r"delta: expected a number above 0"),
@@ -772,7 +794,7 @@ def test_importing_the_module_imports_nothing_heavy() -> None:
     """A pytest run without a checkpoint pays for neither numpy, scipy nor statsmodels; nor does planning."""
     code = (
         "import sys; from evalgate.stats import holm, samples_needed;"
-        "samples_needed(.05, psi=.2, alpha=.05); holm([.03], .05);"
+        "samples_needed(.05, psi=.2, alpha=.05); holm([.03]);"
         "print(*{'numpy', 'scipy', 'statsmodels', 'pandas'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

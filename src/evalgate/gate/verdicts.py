@@ -32,7 +32,7 @@ def decide(members: Sequence[Member], policy: Policy) -> Family:
     steps = len(places)
     level = policy.alpha if steps <= 1 else policy.alpha / 2
     cases = _with_false_discovery_rates([_examine(member, policy) for member in members])
-    adjusted = dict(zip(places, holm([_p_values(cases[place].test)[0] for place in places], level), strict=True))
+    adjusted = dict(zip(places, holm([_p_values(cases[place].test)[0] for place in places]), strict=True))
     verdicts = tuple(
         case.settled or _verdict(case, policy, p_adjusted=adjusted.get(place), level=level, steps=steps)
         for place, case in enumerate(cases)
@@ -325,7 +325,7 @@ def _pooled(cases: Sequence[_Case], policy: Policy) -> PairedTest | None:
             continue
         pairs = paired(member.candidate, member.baseline, member.metric)
         clusters = pairs.positions if pairs.clusters is None else pairs.clusters
-        tests.append(PooledMetric(member.task, pairs.difference / comparison.metric.range, clusters.tolist()))
+        tests.append(PooledMetric(member.task, pairs.difference / comparison.metric.range, clusters))
         if comparison.test.method.startswith("mcnemar"):
             questions[member.task] = comparison.test.n
     if len(tests) < 2:
