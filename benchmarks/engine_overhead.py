@@ -4,7 +4,7 @@
 
 All engines answer the prompts of the evalsuites (sums, sorting, refusals) on the tiny model of fixtures/checkpoints,
 after their start-up, in alternating repeats; the tables show medians. Raw vLLM is `LLM.generate` over the same texts
-in a child of its own, with the settings and environment that evalgate uses.
+in a child of its own, with the settings and environment that evalgate uses; only evalgate asks for margins.
 """
 
 from __future__ import annotations

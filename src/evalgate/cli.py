@@ -1,6 +1,7 @@
 """The command line: what is done with recorded evaluations. It runs no model.
 
-Exit codes: 0 all is well, 1 a regression, 2 it could not be done (and one line that says why).
+Exit codes: 0 all is well, 1 a regression (`plan --strict`: an underpowered metric), 2 it could not be done (and one
+line that says why).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def accept(
 ) -> None:
     """Make a checkpoint's recorded evaluations the baseline. Nothing runs again."""
     from evalgate.accept import accept as accept_records
+    from evalgate.accept import selection_advice
     from evalgate.records import Library
 
     with Library(Path.cwd()) as library:
@@ -62,10 +64,13 @@ def accept(
             name=name or library.config.baseline,
             new_anchor=new_anchor,
         )
+        entries, suites = library.ledger.entries(), library.config.suites
     for entry in done:
         means = ", ".join(f"{m.name} {entry.evaluation.mean(m.name):.3f}" for m in entry.evaluation.metrics)
         verb = "unchanged" if entry.previous == entry.evaluation.digest else "replaced" if entry.previous else "new"
         console.print(f"{verb:9} {_shown(entry.path)}  {means}", soft_wrap=True)
+    if advice := selection_advice(done, model=model, suites=suites, entries=entries):
+        console.print(advice, markup=False, soft_wrap=True)
     console.print(f"{len(done)} baselines accepted. Commit them: they are reviewed like code.")
 
 
@@ -84,6 +89,63 @@ def compare(
     for line in summary_lines(family, name=f"{candidate} against {baseline}", card="evalgate show", ledger_head=None):
         console.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(0 if not family.fails(library.config.policy) else 1 if family.outcome is Outcome.REGRESSION else 2)
+
+
+@app.command(name="import")
+def import_results(
+    paths: Annotated[list[Path], typer.Argument(help="samples_*.jsonl, .eval and .json logs, or folders of them")],
+    name: Annotated[str | None, typer.Option(help="what to call the model: says that these runs are all of it")] = None,
+    higher_is_better: Annotated[list[str] | None, typer.Option(help="a metric whose log does not say so")] = None,
+    lower_is_better: Annotated[list[str] | None, typer.Option(help="a metric whose log does not say so")] = None,
+) -> None:
+    """Bring in per-sample results of lm-eval and inspect_ai, to compare them by the gate's rules. Nothing runs."""
+    from evalgate.importers import named, read_foreign
+    from evalgate.records import Library
+    from evalgate.report.terminal import safe
+
+    directions = dict.fromkeys(higher_is_better or (), True) | dict.fromkeys(lower_is_better or (), False)
+    with Library(Path.cwd()) as library:
+        suite = library.config.suites
+        found = [each for path in paths for each in read_foreign(path, directions=directions, suite=suite)]
+        if name:
+            found = named(found, name)
+        for evaluation in found:
+            library.store.write(evaluation)
+        then = library.next_comparison(found)
+    for evaluation in found:
+        means = "  ".join(f"{m.name} {evaluation.mean(m.name):.3f}" for m in evaluation.metrics)
+        faults = f"  {len(evaluation.errors)} without an answer" if evaluation.errors else ""
+        line = f"{evaluation.task}  {evaluation.checkpoint['name']}  n={len(evaluation.rows)}{faults}  {means}"
+        left_out = (f"  left out: {m}: {why}" for m, why in evaluation.provenance["left_out"].items())
+        for text in (line, *left_out):
+            console.print(safe(text, 400), markup=False, soft_wrap=True)
+    for text in then:
+        console.print(safe(text, 400), markup=False, soft_wrap=True)
+
+
+@app.command()
+def plan(
+    paths: Annotated[list[str] | None, typer.Argument(help="suites, folders or test ids [default: all suites]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="exit 1 if a blocking metric is known to be underpowered")
+    ] = False,
+) -> None:
+    """Show what the samples of each blocking metric can see, and how many would do, before a GPU is used.
+
+    No checkpoint is needed and nothing runs. `pytest evalsuites/ --eval-plan` shows the same, with pytest's options.
+    """
+    import json
+
+    from evalgate.plugin.plan import read_plan
+    from evalgate.report.power import power_json, power_table
+
+    found = read_plan(paths or ())
+    if found is None:
+        raise typer.Exit(2)
+    for line in [json.dumps(power_json(found), indent=2)] if as_json else power_table(found):
+        console.print(line, markup=False, soft_wrap=True)
+    raise typer.Exit(1 if strict and found.underpowered else 0)
 
 
 @app.command(name="ls")

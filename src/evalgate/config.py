@@ -43,6 +43,7 @@ class Config:
         baseline: name of the product whose baselines count, `None` for the only one.
         required: `suite/task::metric` of gates that must have run, or `all`.
         base: where an adapter's base lies, `None` for where the adapter says.
+        seed: number of another measurement, whose draws are independent of the first's; `None` is the first.
         policy: how verdicts are reached; its fields are keys of the table.
         engine: see `EngineConfig`.
     """
@@ -53,6 +54,7 @@ class Config:
     baseline: str | None = None
     required: tuple[str, ...] = ()
     base: str | None = None
+    seed: int | None = None
     policy: Policy = field(default_factory=Policy)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
@@ -133,6 +135,7 @@ _RULES: dict[str, _Rule] = {
     "baseline": _text("support-bot"),
     "required": (_is_required, "'all', or a list of 'suite/task::metric'"),
     "base": _text("models/base"),
+    "seed": (lambda value: type(value) is int and value >= 0, "a whole number from 0, such as 1"),
     "alpha": _share(0, 0.5, 0.05),
     "power": (lambda value: _is_number(value) and 0 < value < 1, "a number between 0 and 1, such as 0.8"),
     "margin": _share(0, 1, 0.05),

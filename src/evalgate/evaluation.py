@@ -66,6 +66,8 @@ class Row:
         finish: per generation `stop`, `length` or `score`.
         tokens: prompt and completion tokens, summed over generations.
         error: why this row has no scores (an engine or scorer fault, one line).
+        margin: smallest gap in nats between the best and the second-best token of a greedy generation; outside the
+            digest, since last bits differ between machines that write the same text.
     """
 
     id: str
@@ -81,10 +83,16 @@ class Row:
     finish: tuple[str, ...] = ()
     tokens: tuple[int, int] = (0, 0)
     error: str | None = None
+    margin: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The row's JSON object without fields that hold their default, so that baselines stay small and readable."""
         return {name: value for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What of the JSON object is in the evaluation's digest: all but the margin."""
+        return {name: value for name, value in self.as_json().items() if name != "margin"}
 
 
 _DEFAULTS = tuple((spec.name, _default(spec)) for spec in fields(Row))  # looked up once, not for each of a million rows
@@ -128,6 +136,7 @@ class Evaluation:
         provenance: UTC time, command, evalgate's version, ledger head (outside the digest).
         policy: margins, floors, alpha and golden ids in force when it was recorded (outside the digest).
         acceptance: present in a baseline (outside the digest).
+        origin: digest of the record that this one is a view of; never written (outside the digest).
     """
 
     task: str
@@ -142,6 +151,7 @@ class Evaluation:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] = field(default_factory=dict)
     acceptance: Acceptance | None = None
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         rows = tuple(sorted(self.rows, key=lambda row: row.id))
@@ -167,7 +177,12 @@ class Evaluation:
     def digest(self) -> str:
         """`sha256:…` over identity and rows; time, host, command, environment and policy change nothing."""
         name_free = self.identity | {"checkpoint": self.checkpoint["digest"]}
-        return digest({"identity": name_free, "rows": [row.as_json() for row in self.rows]})
+        return digest({"identity": name_free, "rows": [row.content for row in self.rows]})
+
+    @property
+    def record(self) -> str:
+        """Digest of the record: of this evaluation, or of the one that it is a view of."""
+        return self.origin or self.digest
 
     @property
     def errors(self) -> tuple[Row, ...]:

@@ -92,6 +92,17 @@ class Ledger:
         lines, _ = _split(self._read())
         return tuple(self._chain(lines))
 
+    def newest(self, kind: Kind) -> Iterator[Entry]:
+        """Finished entries of a kind, the last one first (RecordError at one that was changed).
+
+        Each is held to its own hash; that the chain holds is for `entries` and `verify` to say.
+        """
+        lines, _ = _split(self._read())
+        for number in range(len(lines), 0, -1):
+            entry = _parse(lines[number - 1], f"{self.path}:{number}")
+            if entry.kind == kind:
+                yield entry
+
     def verify(self, heads: Iterable[str] = ()) -> list[str]:
         """Hash everything again.
 

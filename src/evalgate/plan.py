@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from evalgate.checkpoint import Checkpoint
 from evalgate.digest import PREFIX, digest, short
@@ -47,6 +48,7 @@ class TaskPlan:
         checkpoint: that answers.
         questions: sorted by sample id.
         samples: digest of the eval data.
+        seed: that the requests' own seeds are derived from.
     """
 
     id: str
@@ -54,6 +56,7 @@ class TaskPlan:
     checkpoint: Checkpoint
     questions: tuple[Question, ...]
     samples: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,22 @@ def derive_seed(seed: int, sample: str, generation: int) -> int:
     return int(digest([seed, sample, generation]).removeprefix(PREFIX)[:16], 16) >> 1
 
 
+def fresh_seed(seed: int, again: int | None) -> int:
+    """A task's seed for another measurement (`--eval-seed N`): its own seed where none is asked for (63 bits)."""
+    return seed if again is None else derive_seed(seed, "", again)  # no sample's id is empty
+
+
+def pair_digest(prompt: str, target: Any, options: Mapping[str, Sequence[str]]) -> str:
+    """What finds a row's partner in another evaluation, beside the id.
+
+    Args:
+        prompt: rendered text.
+        target: as in the data.
+        options: scorer name to the continuations whose log-likelihoods it asks for.
+    """
+    return short(digest([prompt, target, options]), 16)
+
+
 def plan_task(
     task_id: str,
     task: Task,
@@ -80,6 +99,7 @@ def plan_task(
     prompts: Iterable[str],
     checkpoint: Checkpoint,
     samples_digest: str,
+    again: int | None = None,
 ) -> TaskPlan:
     """Turn rendered prompts into requests.
 
@@ -90,8 +110,10 @@ def plan_task(
         prompts: one rendered text per sample, in the same order.
         checkpoint: that answers.
         samples_digest: of the eval data.
+        again: number of another measurement with seeds of its own, see `fresh_seed`.
     """
     sampling = task.sampling
+    seed = fresh_seed(sampling.seed, again)
     reads_text = any(scorer.continuations is None for scorer in task.scorers)
 
     def generation(sample: Sample, prompt: str, k: int) -> Request:
@@ -104,7 +126,7 @@ def plan_task(
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             stop=tuple(sampling.stop),
-            seed=derive_seed(sampling.seed, sample.id, k),
+            seed=derive_seed(seed, sample.id, k),
             json_schema=sampling.json_schema,
         )
 
@@ -121,8 +143,8 @@ def plan_task(
         }
         generations = tuple(generation(sample, prompt, k) for k in range(sampling.n)) if reads_text else ()
         options = {name: request.continuations for name, request in scored.items()}
-        pair = short(digest([prompt, sample.target, options]), 16)
+        pair = pair_digest(prompt, sample.target, options)
         return Question(sample, prompt, pair, generations, scored)
 
     questions = tuple(question(sample, prompt) for sample, prompt in zip(samples, prompts, strict=True))
-    return TaskPlan(task_id, task, checkpoint, questions, samples_digest)
+    return TaskPlan(task_id, task, checkpoint, questions, samples_digest, seed)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any, Self
 
@@ -110,6 +112,34 @@ class Library:
                 for metric in evaluation.metrics
             ]
         return decide(members, self.config.policy)
+
+    def handle(self, digest: str) -> str:
+        """What a person types to mean a recorded checkpoint: its name where that means nothing else, else digits."""
+        names: dict[str, set[str]] = {}
+        for header in self.store.list():
+            names.setdefault(header.checkpoint["name"], set()).add(header.checkpoint["digest"])
+        alone = next((name for name, digests in names.items() if digests == {digest}), None)
+        return alone if alone and not Path(alone).exists() else short(digest)
+
+    def next_comparison(self, imported: Sequence[Evaluation]) -> list[str]:
+        """What to say after an import: the command that compares it, and which runs were not taken for one model."""
+        digests: dict[str, str] = {e.checkpoint["digest"]: e.checkpoint["name"] for e in imported}
+        said = [
+            f"{name} is {count} checkpoints: no log says what its weights were. --name NAME says that its runs are one."
+            for name, count in Counter(digests.values()).items()
+            if count > 1
+        ]
+        tasks = {e.task: e.checkpoint["digest"] for e in imported}  # of a task with several runs the last is meant
+        others = [
+            (header.checkpoint["digest"], tasks[header.task])
+            for header in self.store.list()
+            if tasks.get(header.task, header.checkpoint["digest"]) != header.checkpoint["digest"]
+        ]
+        if not others:
+            candidate = self.handle(next(reversed(digests)))
+            return [*said, f"Import the run to compare it with, then: evalgate compare {candidate} OTHER"]
+        baseline, candidate = (self.handle(digest) for digest in others[-1])
+        return [*said, f"evalgate compare {quote(candidate)} {quote(baseline)}"]
 
     def verify(self) -> tuple[int, list[str], list[str]]:
         """Hash every record and baseline again and follow the ledger's chain: files checked, problems, notes."""

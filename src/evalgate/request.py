@@ -74,6 +74,9 @@ class Completion:
         prompt_tokens: tokens read.
         completion_tokens: tokens generated or scored.
         error: why there is no answer (one line); everything else is then empty. An error is never a score.
+        margin: how sure greedy decoding was where it was least sure: the smallest gap in nats between the best and the
+            second-best token over the generated ones, to six decimals. `None` where tokens are drawn or scored, or
+            where a schema left no choice anywhere.
     """
 
     request: str
@@ -84,6 +87,7 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
+    margin: float | None = None
 
 
 class Engine(Protocol):

@@ -141,9 +141,12 @@ def oracle(folder: Path, words: transformers.PreTrainedTokenizerFast) -> None:
     for prompt in PROMPTS:
         ids = words(prompt)["input_ids"]
         drawn: list[int] = []
+        gaps: list[float] = []
         for _ in range(8):
+            best, second = model(torch.tensor([ids + drawn])).logits[0, -1].log_softmax(-1).topk(2).values.tolist()
+            gaps.append(best - second)
             drawn.append(int(model(torch.tensor([ids + drawn])).logits[0, -1].argmax()))
-        greedy[prompt] = {"tokens": drawn, "text": words.decode(drawn, skip_special_tokens=True)}
+        greedy[prompt] = {"tokens": drawn, "text": words.decode(drawn, skip_special_tokens=True), "gaps": gaps}
         for continuation in CONTINUATIONS:
             joined = words(prompt + continuation)["input_ids"]
             if joined[: len(ids)] != ids:

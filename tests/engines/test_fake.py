@@ -63,6 +63,25 @@ def test_a_known_answer_is_the_likeliest_continuation() -> None:
     assert FakeEngine().complete(request).greedy == (False, False)
 
 
+def test_greedy_answers_have_a_margin_that_tests_can_set(tmp_path: Path) -> None:
+    """By prompt; draws and log-likelihoods have none."""
+    close, other = Request(V1.digest, "close"), Request(V1.digest, "other")
+    drawn = Request(V1.digest, "close", temperature=1.0, seed=1)
+    scored = Request(V1.digest, "close", continuations=("a", "b"))
+    with engine(tmp_path, margins={"close": 0.001}) as started:
+        given = answers(started, [close, other, drawn, scored])
+    assert [given[one.id].margin for one in (close, other, drawn, scored)] == [0.001, 1.0, None, None]
+
+
+def test_only_what_the_running_children_serve_is_beside_them(tmp_path: Path) -> None:
+    """Requests of a checkpoint in a child of its own, or of none, would start another."""
+    alien = Checkpoint("v3", None, "full", "sha256:3", "sha256:t", None, "Other", 64)
+    with engine(tmp_path) as started:
+        wanted = [*ask(1, V1), *ask(1, V2), *ask(1, alien)]
+        assert started.beside(ask(2, V1), wanted) == wanted[:2]
+        assert started.beside([], wanted) == []
+
+
 def test_stop_and_max_tokens_cut_the_answer() -> None:
     """Words are the fake's tokens."""
     fake = FakeEngine(answers={"p": "one two three four"})

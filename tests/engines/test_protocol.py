@@ -32,7 +32,7 @@ def test_a_request_keeps_its_id_across_the_pipe(
 def test_a_completion_is_the_same_after_the_pipe(text: str, logprobs: list[float]) -> None:
     """Floats lose no bit."""
     completion = Completion(
-        "sha256:0", text, "stop", tuple(logprobs), tuple(value > 0 for value in logprobs), 3, 4, None
+        "sha256:0", text, "stop", tuple(logprobs), tuple(value > 0 for value in logprobs), 3, 4, None, 0.1 + 0.2
     )
     _, value = protocol.message(protocol.line("answer", protocol.completion_to_json(completion)))
     assert protocol.completion_from_json(value) == completion

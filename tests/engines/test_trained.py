@@ -10,7 +10,7 @@ from evalgate.engines import EngineProcess
 from evalgate.preflight import read_checkpoint
 from evalgate.request import Completion, Request
 from tests.engines.conftest import Start
-from tests.engines.workload import SCHEMA, answers, greedy_share, largest_gap, requests
+from tests.engines.workload import SCHEMA, answers, greedy_share, largest_gap, largest_margin_gap, requests
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("v1", "v2", "v3", "v4-full")
@@ -85,6 +85,7 @@ def test_vllm_and_transformers_agree_on_a_trained_model(
         given = answers(fallback, asked)
         assert greedy_share(asked, together, given) >= 0.99, name
         assert largest_gap(asked, together, given) < 1e-3, name
+        assert largest_margin_gap(asked, together, given) < 1e-3, name
     fallback.close()
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from evalgate.checkpoint import Checkpoint
 from evalgate.engines import EngineProcess
+from evalgate.engines.identity import device_class
 from evalgate.errors import ConfigError, EngineError
 from evalgate.request import Completion, Request
 from tests.engines.conftest import Start
-from tests.engines.workload import LONG, SCHEMA, answers, greedy_share, largest_gap, requests
+from tests.engines.workload import LONG, SCHEMA, answers, greedy_share, largest_gap, largest_margin_gap, requests
 
 Checkpoints = dict[str, Checkpoint]
 ALL = ("llama-a", "lora4", "lora8", "llama-b", "lora-b", "head", "dora", "zero", "still", "lost", "nan")
@@ -44,7 +45,7 @@ def together(engine: EngineProcess, checkpoints: Checkpoints) -> Given:
 def test_vllm_says_what_plain_arithmetic_says(
     engine: EngineProcess, fallback: EngineProcess, checkpoints: Checkpoints, tiny: Path
 ) -> None:
-    """Log-likelihoods within 1e-3 nat and greedy tokens equal to forward passes without cache or batch; both engines.
+    """Log-likelihoods and margins within 1e-3 nat, greedy tokens equal, to passes without cache or batch; both engines.
 
     The base's generation_config.json asks for a repetition penalty and a temperature of 3: it must change nothing.
     """
@@ -63,6 +64,7 @@ def test_vllm_says_what_plain_arithmetic_says(
         for name, said in drawn.items():
             tokens = said["tokens"]
             assert given[name].completion_tokens == (tokens.index(1) + 1 if 1 in tokens else 8)
+            assert given[name].margin == pytest.approx(min(said["gaps"][: given[name].completion_tokens]), abs=1e-3)
             # A character whose bytes are not all there yet is held back at the end of a text.
             assert given[name].text == said["text"][: len(given[name].text)]
             assert set(said["text"][len(given[name].text) :]) <= {"\ufffd"} or 1 in tokens
@@ -76,6 +78,52 @@ def test_vllm_and_transformers_agree(fallback: EngineProcess, checkpoints: Check
         mine = [request for request in asked if request.checkpoint == checkpoints[name].digest]
         assert greedy_share(mine, together, other) >= 0.99, name
         assert largest_gap(mine, together, other) < 1e-3, name
+        assert largest_margin_gap(mine, together, other) < 1e-3, name
+
+
+@pytest.mark.parametrize("which", ["engine", "fallback"])
+def test_only_greedy_texts_have_a_margin(request: pytest.FixtureRequest, checkpoints: Checkpoints, which: str) -> None:
+    """Draws and log-likelihoods have none, and neither has a text that a schema leaves no choice about."""
+    base = checkpoints["llama-a"].digest
+    free = Request(base, "margin", max_tokens=12)
+    held = Request(base, "margin", max_tokens=12, json_schema={"enum": [17]})
+    drawn = Request(base, "margin", max_tokens=12, temperature=0.5, seed=1)
+    schema = Request(base, "margin", max_tokens=48, json_schema=SCHEMA)
+    scored, label = Request(base, "m", continuations=("the cat",)), Request(base, "m", continuations=("a", "b"))
+    given = answers(request.getfixturevalue(which), [free, held, drawn, schema, scored, label])
+    margins = [given[one.id].margin for one in (free, held, drawn, schema, scored, label)]
+    assert margins[1:3] == margins[4:] == [None, None]
+    assert isinstance(margins[0], float)
+    assert isinstance(margins[3], float)
+    assert given[held.id].text == "17"
+    assert min(margins[0], margins[3]) >= 0
+
+
+@pytest.mark.parametrize("which", ["engine", "fallback"])
+def test_what_else_is_asked_changes_no_margin(
+    request: pytest.FixtureRequest, checkpoints: Checkpoints, which: str
+) -> None:
+    """Asked alone, or among choices by label, which in one step of vLLM would take the place of the margins."""
+    base, subject = checkpoints["lora4"].digest, request.getfixturevalue(which)
+    texts = [Request(base, f"the cat {n}", max_tokens=20 - n) for n in range(12)]
+    among = [Request(base, f"label {n}:", continuations=("a", "b", "c")) for n in range(40)]
+    alone, given = answers(subject, texts), answers(subject, [*among, *texts])
+    assert [given[one.id].text for one in texts] == [alone[one.id].text for one in texts]
+    assert [given[one.id].margin for one in texts] == pytest.approx([alone[one.id].margin for one in texts], abs=1e-5)
+
+
+def test_batch_invariance_that_a_cpu_cannot_give_is_refused(
+    start: Start, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mode that is recorded is the mode that was on."""
+    monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")
+    subject = start("vllm", checkpoints["llama-a"])
+    if device_class(subject.settings) == "cpu":
+        with pytest.raises(EngineError, match=r"VLLM_BATCH_INVARIANT: .*needs a GPU"):
+            answers(subject, requests(checkpoints["llama-a"], questions=1))
+    else:
+        answers(subject, requests(checkpoints["llama-a"], questions=1))
+        assert subject.environment(checkpoints["llama-a"].digest)["determinism"] == "batch-invariant"
 
 
 def test_checkpoints_really_differ(checkpoints: Checkpoints, together: Given) -> None:
@@ -98,6 +146,7 @@ def test_how_a_checkpoint_is_served_is_said(engine: EngineProcess, checkpoints: 
     assert {"version", "torch", "transformers", "dtype", "device", "device_name", "determinism", "threads"} <= set(
         report
     )
+    assert report["determinism"] == "scheduling", "batch invariance is off unless it is asked for"
 
 
 @pytest.mark.parametrize("which", ["engine", "fallback"])
@@ -245,6 +294,7 @@ def test_other_families_agree_with_transformers_also_after_a_swap(
     given, other = answers(subject, asked), answers(fallback, asked)
     assert largest_gap(asked, given, other) < 1e-3
     assert greedy_share(asked, given, other) >= 0.95
+    assert largest_margin_gap(asked, given, other) < 1e-3
     assert answers(subject, asked) == given
     subject.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from evalgate.checkpoint import Checkpoint
 from evalgate.engines import EngineProcess
@@ -42,10 +43,27 @@ def answers(engine: EngineProcess, asked: Iterable[Request]) -> dict[str, Comple
     return given
 
 
+def _greedy(asked: Iterable[Request]) -> list[str]:
+    return [request.id for request in asked if not request.continuations and request.temperature == 0]
+
+
+def _identical(one: Completion, two: Completion) -> bool:
+    return replace(one, margin=None) == replace(two, margin=None)
+
+
 def greedy_share(asked: Sequence[Request], one: dict[str, Completion], two: dict[str, Completion]) -> float:
     """Share of greedy completions that are identical: text, end and token counts."""
-    ids = [request.id for request in asked if not request.continuations and request.temperature == 0]
-    return sum(one[name] == two[name] for name in ids) / len(ids)
+    ids = _greedy(asked)
+    return sum(_identical(one[name], two[name]) for name in ids) / len(ids)
+
+
+def largest_margin_gap(asked: Sequence[Request], one: dict[str, Completion], two: dict[str, Completion]) -> float:
+    """Largest difference of two margins in nats, among greedy completions that are identical."""
+    pairs = [(one[name].margin, two[name].margin) for name in _greedy(asked) if _identical(one[name], two[name])]
+    assert all((a is None) == (b is None) for a, b in pairs)
+    gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+    assert gaps, "nothing was compared"
+    return max(gaps)
 
 
 def largest_gap(asked: Sequence[Request], one: dict[str, Completion], two: dict[str, Completion]) -> float:

@@ -26,7 +26,7 @@ def make_evaluation(version: int = 0) -> Evaluation:
         seed=0,
         samples=digest(version),
         metrics=(Metric("exact_match", digest("exact_match"), binary=True),),
-        rows=tuple(Row(f"s{n}", "ab", f"Q{n}", "4", ("é4",), {"exact_match": n % 2}) for n in range(5)),
+        rows=tuple(Row(f"s{n}", "ab", f"Q{n}", "4", ("é4",), {"exact_match": n % 2}, margin=n / 4) for n in range(5)),
         environment={"engine": "vllm"},
         provenance={"created": "2026-01-01T00:00:00+00:00"},
     )

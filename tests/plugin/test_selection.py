@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from evalgate.plugin.items import bindings
 from tests.plugin.conftest import SECOND, SUITE, Project
+
+NAMES = """import json, os as system
+a = 1
+if a:
+    b = 1
+else:
+    c: int = 1
+    d = e = 1
+try:
+    e = 1
+except ValueError:
+    f = 1
+for g in []:
+    (h, *_) = g
+with open("x") as i:
+    a = 2
+from os import path as other
+j = lambda: (no := 1)
+other = [no for no in j()]
+def no1(): no2 = 1; import no3
+async def no4(): no5 = 1
+class No: no6 = 1
+"""
 
 
 def test_deselected_members_are_partial(two_suites: Project) -> None:
@@ -65,6 +91,29 @@ def test_imported_tasks_are_not_collected_twice(accepted: Project) -> None:
     result = accepted.run("evalsuites", "--model", "runs/v2", "-v")
     assert result.ret == 0
     result.assert_outcomes(passed=4)
+
+
+def test_a_name_of_a_function_is_not_the_modules(accepted: Project) -> None:
+    """A function that binds the name of an imported task does not make the task this suite's own."""
+    accepted.suite(
+        "test_local",
+        "from test_arithmetic import addition\n\n"
+        "def test_size(evaluate, task=addition):\n"
+        "    addition = evaluate(task)\n"
+        "    assert len(addition.rows) == 200\n",
+    )
+    result = accepted.run("evalsuites", "--model", "runs/v2", "-v")
+    assert result.ret == 0
+    result.assert_outcomes(passed=3)
+
+
+def test_what_binds_a_name_at_module_level(tmp_path: Path) -> None:
+    """Names bound in if, for, try and with count, at their first line; those of functions and classes do not."""
+    path = tmp_path / "test_names.py"
+    path.write_text(NAMES)
+    imported, lines = bindings(path)
+    assert imported == {"json", "system"}
+    assert " ".join(f"{name}{line}" for name, line in lines.items()) == "a2 b4 c6 d7 e7 f11 g12 h13 _13 i14 j17 other18"
 
 
 def test_lists_and_dicts_of_tasks_are_collected(project: Project) -> None:

@@ -11,9 +11,9 @@ import evalgate
 
 ROOT = Path(evalgate.__file__).parent
 RANKS = {
-    0: "errors digest checkpoint request task evaluation stats compare gate scoring prompt plan text",
-    1: "samples preflight chat engines cache store ledger config report",
-    2: "evaluate session accept records doctor",
+    0: "errors digest checkpoint request task evaluation stats compare gate power scoring prompt plan text",
+    1: "samples preflight chat engines cache store ledger config report importers",
+    2: "evaluate rescore noise session accept records doctor",
     3: "plugin cli __init__ __main__",
 }
 RANK = {name: rank for rank, names in RANKS.items() for name in names.split()}
@@ -27,6 +27,8 @@ DOORS = {
     "mlflow": {"preflight"},
     "fsspec": {"store"},
     "sqlite3": {"cache"},
+    "backports": {"importers"},
+    "compression": {"importers"},
 }
 INSIDE_FUNCTIONS = {"numpy", "scipy", "statsmodels", "pandas", "jinja2", "jsonschema", "sacrebleu", "rouge_score"}
 

@@ -58,6 +58,7 @@ def test_answers_come_back_as_they_were_put(cache: Cache) -> None:
     """Texts of any kind, log-likelihoods and token counts survive, also in another process's eyes."""
     entries = [
         (ASKED, answer(ASKED, "é\ud83d\0\n" * 10, finish="length")),
+        (asked(0), answer(asked(0), margin=0.25)),
         (SCORED, Completion(SCORED.id, finish="score", logprobs=(-0.1, -1e-300), greedy=(True, False))),
     ]
     cache.put(entries, ENGINE)

@@ -37,6 +37,7 @@ reports = "cards"
 baseline = "support-bot"
 required = ["test_a/add::exact_match"]
 base = "models/base"
+seed = 3
 alpha = 0.01
 power = 0.9
 margin = 0.04
@@ -74,6 +75,7 @@ compilation_config = { level = 3 }
         baseline="support-bot",
         required=("test_a/add::exact_match",),
         base=str(tmp_path / "models/base"),
+        seed=3,
         policy=policy,
         engine=EngineConfig(
             name="transformers",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evalgate.cache import Cache
+from evalgate.cache import Cache, cache_key
 from evalgate.checkpoint import Checkpoint
 from evalgate.engines import EngineSettings
 from evalgate.errors import CheckpointError, EngineError
@@ -18,7 +18,7 @@ from evalgate.evaluate import Evaluator, assemble
 from evalgate.evaluation import Evaluation
 from evalgate.plan import Plan
 from evalgate.preflight import read_checkpoint
-from evalgate.request import Completion
+from evalgate.request import Completion, Request
 from evalgate.scoring import choice, exact_match, function
 from evalgate.task import Sampling, Task
 
@@ -188,6 +188,83 @@ def test_k_generations_are_averaged_first(checkpoint: Checkpoint, cache: Cache, 
     result = assemble(plan, completions(texts), environment={}, provenance={}, policy={})
     assert {row.scores["exact_match"] for row in result.rows} == {0.5}
     assert all(len(row.outputs) == 4 for row in result.rows)
+
+
+def test_a_row_keeps_its_margin(checkpoint: Checkpoint, cache: Cache, tmp_path: Path) -> None:
+    """As the engine said it, from the cache too; a row whose request failed has none."""
+    for _ in range(2):
+        made = evaluator(checkpoint, cache, tmp_path, margins={"twice 1:": 0.25}, fail=["twice 2:"])
+        rows = {row.id: row for row in run(made, twice()).rows}
+        made.close()
+        assert [rows[name].margin for name in ("s0", "s1", "s2")] == [1.0, 0.25, None]
+
+
+def test_the_canary_rides_along_past_the_cache(checkpoint: Checkpoint, cache: Cache, tmp_path: Path) -> None:
+    """Its prompts are answered now though the cache knows them, and the cache keeps what it had."""
+    before = evaluator(checkpoint, cache, tmp_path)
+    (old,) = before.plan("suite/twice", twice())
+    known = before.answer(Plan((old,))).completions
+    before.close()
+    # The same engine identity with other answers: what a cache cannot know of a machine that is noisy.
+    told = Told()
+    noisy = evaluator(checkpoint, cache, tmp_path, told, answers=ANSWERS | {"twice 1:": "noise", "new 1:": "2"})
+    noisy._engine_digest = before._engine_digest
+    (new,) = noisy.plan("suite/new", twice(prompt="new {{ a }}:"))
+    asked = old.questions[1].generations
+    given = noisy.answer(Plan((new, old)), asked)
+    noisy.close()
+    assert given.canary[asked[0].id].text == "noise"
+    assert given.completions[asked[0].id] == known[asked[0].id]
+    assert (given.cached, given.generated, told.done) == (6, 6, 6)
+    key = cache_key(asked[0], before._engine_digest)
+    assert cache.get([key])[key].text == "2"
+
+
+def test_a_canary_that_the_plan_asks_too_is_asked_once(checkpoint: Checkpoint, cache: Cache, tmp_path: Path) -> None:
+    """An A/A run on an empty cache needs no second answer."""
+    made = evaluator(checkpoint, cache, tmp_path)
+    (plan,) = made.plan("suite/twice", twice())
+    asked = plan.questions[0].generations
+    given = made.answer(Plan((plan,)), asked)
+    made.close()
+    assert given.canary == {asked[0].id: given.completions[asked[0].id]}
+    assert given.generated == len(cache.get(cache_key(r, made._engine_digest) for r in Plan((plan,)).requests)) == 6
+
+
+def test_a_canary_starts_no_engine(checkpoint: Checkpoint, cache: Cache, tmp_path: Path) -> None:
+    """Where everything is known, nothing is asked again; the reported environment is the engine's identity."""
+    first = evaluator(checkpoint, cache, tmp_path)
+    (plan,) = first.plan("suite/twice", twice())
+    first.answer(Plan((plan,)))
+    assert first.reported(checkpoint)["determinism"] == "batch-invariant"
+    first.close()
+    second = evaluator(checkpoint, cache, tmp_path)
+    given = second.answer(Plan((plan,)), plan.questions[0].generations)
+    assert not second.started
+    assert given.canary == {}
+    assert second.reported(checkpoint) == second.engine_identity
+
+
+def test_further_checkpoints_answer_canaries_and_are_not_evaluated(
+    checkpoint: Checkpoint, cache: Cache, tmp_path: Path
+) -> None:
+    """They have no plan of their own; what they answer is checked like the candidate's weights."""
+    shutil.copytree(V1, tmp_path / "v0")
+    config = tmp_path / "v0" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "rope_theta": 7.0}))
+    v0 = read_checkpoint(tmp_path / "v0")
+    settings = EngineSettings(name="fake", options={"answers": ANSWERS}, log_dir=tmp_path / "logs")
+    made = Evaluator([checkpoint], settings, cache, Told(), also=[v0, checkpoint])
+    assert [one.name for one in made.known] == ["v1", "v0"]
+    (plan,) = made.plan("suite/twice", twice())
+    asked = Request(v0.digest, "twice 3:")
+    assert made.answer(Plan((plan,)), [asked]).canary[asked.id].text == "6"
+    assert cache.get_environment(made._engine_digest, v0.digest) is None, "nothing of v0's was recorded"
+    config.write_text((V1 / "config.json").read_text())
+    (other,) = made.plan("suite/new", twice(prompt="new {{ a }}:"))
+    with pytest.raises(CheckpointError, match="changed while"):
+        made.answer(Plan((other,)), [asked])
+    made.close()
 
 
 def test_reasoning_is_stripped_before_scoring_and_kept_in_the_record(

@@ -32,6 +32,19 @@ def test_a_missing_ledger_is_empty_and_no_error(tmp_path: Path) -> None:
     assert not ledger.path.exists()
 
 
+def test_the_newest_of_a_kind_come_first(ledger: Ledger) -> None:
+    """Only that kind, last written first; a changed entry is met where it stands, and none before it is asked for."""
+    ledger.append("verdict", {"number": 3})
+    ledger.append("plan", {"number": 4})
+    assert [entry.body["number"] for entry in ledger.newest("plan")] == [4, 2, 1, 0]
+    assert [entry.body["number"] for entry in ledger.newest("verdict")] == [3]
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"number":1', b'"number":7'))
+    newest = ledger.newest("plan")
+    assert [next(newest).n, next(newest).n] == [5, 3]
+    with pytest.raises(RecordError, match=r"ledger\.jsonl:2: the entry was changed"):
+        next(newest)
+
+
 def test_entries_are_chained_by_their_hashes(ledger: Ledger) -> None:
     """Each entry has the number after and the hash of the one before, and its own hash covers everything else."""
     entries = ledger.entries()

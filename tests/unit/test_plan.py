@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evalgate.checkpoint import Checkpoint
 from evalgate.digest import digest
-from evalgate.plan import Plan, TaskPlan, derive_seed, plan_task
+from evalgate.plan import Plan, TaskPlan, derive_seed, fresh_seed, pair_digest, plan_task
 from evalgate.scoring import bits_per_byte, choice, exact_match
 from evalgate.task import Sample, Sampling, Task
 
@@ -18,10 +18,12 @@ V1 = Checkpoint("v1", None, "full", digest("w"), digest("t"), None, "LlamaForCau
 SAMPLES = tuple(Sample(f"s{i}", {"a": i}, target="ab"[i % 2]) for i in range(4))
 
 
-def planned(task: Task, prompts: list[str] | None = None, checkpoint: Checkpoint = V1) -> TaskPlan:
+def planned(
+    task: Task, prompts: list[str] | None = None, checkpoint: Checkpoint = V1, again: int | None = None
+) -> TaskPlan:
     """A plan of the four samples."""
     texts = prompts or [f"Q{sample.id}" for sample in SAMPLES]
-    return plan_task("suite/task", task, SAMPLES, texts, checkpoint, digest("samples"))
+    return plan_task("suite/task", task, SAMPLES, texts, checkpoint, digest("samples"), again)
 
 
 def task(**changes: Any) -> Task:
@@ -94,3 +96,29 @@ def test_seeds_depend_on_seed_sample_and_generation_alone(seed: int, sample: str
     assert 0 <= value < 2**63
     assert value == derive_seed(seed, sample, generation)
     assert len({value, derive_seed(seed, sample, generation + 1), derive_seed(seed + 1, sample, generation)}) == 3
+
+
+def test_measuring_again_draws_with_other_seeds() -> None:
+    """Another number is another request where tokens are drawn, and the same one where they are not."""
+    drawn, greedy = task(sampling=Sampling(temperature=1.0, seed=5)), task(sampling=Sampling(seed=5))
+    plain, one, two = (planned(drawn, again=again) for again in (None, 1, 2))
+    assert plain.seed == 5
+    assert len({request.id for plan in (plain, one, two) for request in Plan((plan,)).requests}) == 12
+    assert one.seed == fresh_seed(5, 1) == planned(greedy, again=1).seed
+    assert len(Plan((planned(greedy), planned(greedy, again=1))).requests) == 4
+
+
+@given(st.integers(-(2**31), 2**63), st.integers(0, 100), st.text(min_size=1), st.integers(0, 100))
+def test_a_fresh_seed_is_independent(seed: int, again: int, sample: str, generation: int) -> None:
+    """Without a number it is the task's own; with one it fits 63 bits and is no seed of a request or of the next."""
+    assert fresh_seed(seed, None) == seed
+    value = fresh_seed(seed, again)
+    assert 0 <= value < 2**63
+    assert len({value, fresh_seed(seed, again + 1), derive_seed(seed, sample, generation)}) == 3
+
+
+def test_the_pair_can_be_made_again_from_a_row() -> None:
+    """Prompt, target and options of a question give its pair, so a stored row can be held against the data."""
+    for question in planned(task(scorers=[exact_match(), choice("a", "b")])).questions:
+        assert question.pair == pair_digest(question.prompt, question.sample.target, {"choice": ("a", "b")})
+        assert question.pair != pair_digest(question.prompt, question.sample.target, {})

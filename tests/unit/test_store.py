@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -90,6 +91,50 @@ def test_a_record_reads_back_equal_with_everything_in_it() -> None:
     assert back == evaluation
     assert back.digest == evaluation.digest
     assert back.rows[1].outputs == ("é\u2028\n", "\ud83d")
+
+
+def with_margins(*margins: float | None) -> Evaluation:
+    """A record with one row per margin."""
+    return make_evaluation(rows=tuple(make_row(f"s{n}", margin=margin) for n, margin in enumerate(margins)))
+
+
+def test_margins_are_kept_and_guarded_apart_from_the_digest() -> None:
+    """They read back; a changed, lost or added one is noticed although the digest does not cover them."""
+    data = serialise(with_margins(0.25, None, 0.0))
+    assert [row.margin for row in parse(data, "x").rows] == [0.25, None, 0.0]
+    for number, change in ((1, {"margin": 0.5}), (2, {"margin": 0.5}), (3, {"margin": None})):
+
+        def changed(row: dict[str, Any], change: dict[str, Any] = change) -> None:
+            row.update(change)
+            if row["margin"] is None:
+                del row["margin"]
+
+        with pytest.raises(RecordError, match="not those that were recorded"):
+            parse(with_line(data, number, changed), "x")
+
+
+def test_records_without_margins_are_what_they_were_before() -> None:
+    """No new field stands in them, and one that is added is refused."""
+    data = serialise(with_margins(None, None))
+    assert b"margin" not in data
+    with pytest.raises(RecordError, match="not those that were recorded"):
+        parse(with_line(data, 1, lambda row: row.update(margin=0.5)), "x")
+    with pytest.raises(RecordError, match="not those that were recorded"):
+        parse(resealed(data, lambda header: header.update(margins=digest([None, None]))), "x")
+
+
+@pytest.mark.parametrize("margin", [-0.5, "0.5", True, [1.0]])
+def test_a_margin_is_a_number_of_nats_from_0(margin: Any) -> None:
+    """Anything else is damage, named with its line."""
+    with pytest.raises(RecordError, match=r"x:2: margin is .*, expected a finite number from 0"):
+        parse(with_line(serialise(with_margins(0.25)), 1, lambda row: row.update(margin=margin)), "x")
+
+
+@pytest.mark.parametrize("margin", [math.inf, math.nan])
+def test_a_margin_without_json_cannot_be_recorded(margin: float) -> None:
+    """Infinity is no number of a record; an engine says None where there was no choice."""
+    with pytest.raises(RecordError, match="cannot be recorded"):
+        serialise(with_margins(margin))
 
 
 _JSON = st.recursive(

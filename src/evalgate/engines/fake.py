@@ -4,6 +4,7 @@
 
 - `answers`: prompt to text; a prompt that is not in it is answered by a word derived from its hash.
 - `checkpoints`: checkpoint name to a mapping like `answers`, which comes first there: how a candidate differs.
+- `margins`: prompt to the margin in nats of its greedy answer; others have a margin of 1.
 - `fail`: texts; a request whose prompt holds one of them has an error.
 - `refuse`: names of checkpoints that cannot be served.
 - `slow`: seconds per answer. `crash_after`: the child kills itself (SIGKILL) after so many answers. `noise`: the child
@@ -37,11 +38,13 @@ class FakeEngine:
     Attributes:
         answers: prompt to text.
         checkpoints: checkpoint digest (options: name) to a mapping like `answers`.
+        margins: prompt to the margin of its greedy answer, in nats.
         fail: texts that make a prompt fail.
     """
 
     answers: Mapping[str, str] = field(default_factory=dict)
     checkpoints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    margins: Mapping[str, float] = field(default_factory=dict)
     fail: Sequence[str] = ()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -80,6 +83,7 @@ class FakeEngine:
             finish="length" if len(words) > request.max_tokens and not cuts else "stop",
             prompt_tokens=prompt_tokens,
             completion_tokens=min(len(words), request.max_tokens),
+            margin=self.margins.get(request.prompt, 1.0) if request.temperature == 0 else None,
         )
 
 
@@ -100,6 +104,7 @@ class FakeBackend:
         self.engine = FakeEngine(
             answers=options.get("answers", {}),
             checkpoints={names[name]: answers for name, answers in by_name.items() if name in names},
+            margins=options.get("margins", {}),
             fail=options.get("fail", ()),
         )
         self.refuse, self.slow = options.get("refuse", ()), options.get("slow", 0)
@@ -112,7 +117,14 @@ class FakeBackend:
 
     def environment(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """What a real engine would say."""
-        return {"name": "fake", "version": FAKE_VERSION, "device": "cpu", "device_name": "none", "dtype": "none"}
+        return {
+            "name": "fake",
+            "version": FAKE_VERSION,
+            "device": "cpu",
+            "device_name": "none",
+            "dtype": "none",
+            "determinism": "batch-invariant",  # an answer is a function of its request alone
+        }
 
     def answer(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer, and fail where told to."""

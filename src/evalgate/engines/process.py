@@ -101,6 +101,11 @@ class EngineProcess:
                 later.seek(0)
                 stream = (protocol.request_from_json(json.loads(text)) for text in later)
 
+    def beside(self, needed: Iterable[Request], wanted: Iterable[Request]) -> list[Request]:
+        """Those of the wanted requests that are answered by the same children as the needed ones: no other starts."""
+        homes = [self._home[checkpoint] for checkpoint in {request.checkpoint for request in needed}]
+        return [request for request in wanted if any(request.checkpoint in home for home in homes)]
+
     def _family_of(self, request: Request) -> Family:
         try:
             return self._home[request.checkpoint]

@@ -12,6 +12,8 @@ from evalgate.engines.families import tokenizer_folder
 from evalgate.errors import CheckpointError
 from evalgate.request import Completion, Request
 
+MARGIN_DECIMALS = 6  # of a nat: float32 has no more to say, and records stay small
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -48,8 +50,21 @@ class Prompt:
         seed = int(self.request.id[-12:], 16) if self.request.seed is None else self.request.seed
         return seed % (1 << 63)
 
-    def written(self, text: str, finish: str, count: int, limit: int) -> Completion:
-        """The completion for a text of `count` tokens; an error where the context's limit cut it and nobody asked."""
+    @property
+    def greedy(self) -> bool:
+        """Whether it is generated without a draw, so that its margin is asked for."""
+        return not self.targets and self.request.temperature == 0
+
+    def written(self, text: str, finish: str, count: int, limit: int, margin: float) -> Completion:
+        """The completion for a text of `count` tokens; an error where the context's limit cut it and nobody asked.
+
+        Args:
+            text: without the stop text.
+            finish: `stop` or `length`.
+            count: tokens generated.
+            limit: longest sequence in tokens.
+            margin: smallest gap of best and second-best token in nats, infinite where there was no choice.
+        """
         if finish == "length" and count < self.request.max_tokens:
             return Completion(
                 self.request.id,
@@ -57,7 +72,12 @@ class Prompt:
                 f"max_tokens is {self.request.max_tokens}",
             )
         return Completion(
-            self.request.id, text=text, finish=finish, prompt_tokens=len(self.tokens), completion_tokens=count
+            self.request.id,
+            text=text,
+            finish=finish,
+            prompt_tokens=len(self.tokens),
+            completion_tokens=count,
+            margin=round(margin, MARGIN_DECIMALS) if self.greedy and math.isfinite(margin) else None,
         )
 
     def scored(self, scores: Sequence[tuple[float, bool]]) -> Completion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import math
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -196,7 +197,7 @@ class TransformersBackend:
         for place, prompt in enumerate(prompts):
             ids[place, width - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
             mask[place, width - len(prompt.tokens) :] = 1
-        processors.append(Draws(prompts))
+        processors += [Margins(rows), Draws(prompts)]
         self._model.generate(
             input_ids=ids.to(self.device),
             attention_mask=mask.to(self.device),
@@ -207,7 +208,7 @@ class TransformersBackend:
             logits_processor=processors,
             stopping_criteria=[Ends(rows)],
         )
-        yield from (row.prompt.written(row.text, row.finish, row.count, limit) for row in rows)
+        yield from (row.prompt.written(row.text, row.finish, row.count, limit, row.margin) for row in rows)
 
 
 @dataclass
@@ -220,6 +221,7 @@ class Row:
     text: str = ""
     count: int = 0
     finish: str = ""
+    margin: float = math.inf
 
     def __post_init__(self) -> None:
         self.room = min(self.prompt.request.max_tokens, self.limit - len(self.prompt.tokens))
@@ -252,6 +254,21 @@ class Ends(StoppingCriteria):  # type: ignore[misc]
         """One flag per row."""
         done = [row.feed(token) for row, token in zip(self.rows, input_ids[:, -1].tolist(), strict=True)]
         return torch.tensor(done, device=input_ids.device)
+
+
+class Margins(LogitsProcessor):  # type: ignore[misc]
+    """How close the second-best token came, step by step: two numbers a row are kept, never the logits."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """The scores as they are."""
+        best = scores.topk(2).values
+        for row, gap in zip(self.rows, (best[:, 0] - best[:, 1]).tolist(), strict=True):
+            if not row.finish:
+                row.margin = min(row.margin, gap)
+        return scores
 
 
 class Draws(LogitsProcessor):  # type: ignore[misc]

@@ -22,7 +22,6 @@ from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from evalgate.checkpoint import Checkpoint
 from evalgate.digest import short
@@ -32,6 +31,7 @@ from evalgate.engines.identity import default_dtype
 from evalgate.engines.prompts import Prompt, Tokenizer
 from evalgate.engines.protocol import Start
 from evalgate.engines.settings import RESERVED
+from evalgate.engines.vllm_params import by_label, keep_values_only, labels, margin, sampling, score, scoring
 from evalgate.errors import ConfigError, EngineError
 from evalgate.request import Completion, Request
 
@@ -39,9 +39,7 @@ CPU_DEFAULTS = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes"
 # LoRA arithmetic is padded to the largest rank. On a CPU that changes no bit and costs time; on a GPU one usual padding
 # keeps the kernels, and so the results, the same whichever adapters are there.
 USUAL_RANK = {"cpu": 1, "cuda": 16}
-LABEL_LIMIT = 128
 SHORTEST = 256  # tokens planned for at least: room for the probe
-HAS_LABELS = "logprob_token_ids" in SamplingParams.__struct_fields__
 SWAP_TOLERANCE = 1e-3  # nat: batch-shape noise of a GPU; another model is off by far more
 
 
@@ -65,6 +63,13 @@ class VllmBackend:
                 where="engine.device",
                 mend=f'Write device = "{self.device}" in [tool.evalgate.engine].',
             )
+        if self.device == "cpu" and _batch_invariant():
+            raise EngineError(
+                "batch invariance needs a GPU: vLLM has no such kernels for a CPU",
+                where="VLLM_BATCH_INVARIANT",
+                mend="Unset it.",
+            )
+        keep_values_only()
         self.options = _check_options({name: value for name, value in start.options.items() if name != "device"})
         self.start = start
         self.checkpoints = {checkpoint.digest: checkpoint for checkpoint in start.checkpoints}
@@ -239,6 +244,12 @@ class VllmBackend:
             else:
                 prompts.append(prompt)
         prompts.sort(key=lambda prompt: prompt.tokens)  # shared prefixes meet in the cache
+        # One kind after the other: in a step that holds label requests vLLM has no log-probs for the rest.
+        for labelled in (True, False):
+            yield from self._run(checkpoint, [prompt for prompt in prompts if by_label(prompt) is labelled], limit)
+
+    def _run(self, checkpoint: Checkpoint, prompts: Sequence[Prompt], limit: int) -> Iterator[Completion]:
+        engine = self.llm.llm_engine
         lora = self._lora.get(checkpoint.digest)
         jobs: dict[str, tuple[Job, int]] = {}
 
@@ -248,16 +259,15 @@ class VllmBackend:
             jobs[name] = (job, part)
 
         for prompt in prompts:
-            labels = prompt.labels
             try:
                 if not prompt.targets:
-                    add(Job(prompt, 1), -1, prompt.tokens, _sampling(prompt))
-                elif labels and HAS_LABELS and len(set(labels)) <= LABEL_LIMIT:
-                    add(Job(prompt, 1), -1, prompt.tokens, _labels(labels))
+                    add(Job(prompt, 1), -1, prompt.tokens, sampling(prompt))
+                elif by_label(prompt):
+                    add(Job(prompt, 1), -1, prompt.tokens, labels(prompt.labels))
                 else:
                     job = Job(prompt, len(prompt.targets))
                     for part, (context, target) in enumerate(prompt.targets):
-                        add(job, part, context + target, _scoring(cached=True))
+                        add(job, part, context + target, scoring(cached=True))
             except (
                 ValueError,
                 VLLMValidationError,
@@ -270,9 +280,9 @@ class VllmBackend:
                     context, target = job.prompt.targets[part]
                     # The cache reached into what is scored: those log-probs were never computed. Without it, then.
                     if (output.num_cached_tokens or 0) > len(context) - 1:
-                        add(job, part, context + target, _scoring(cached=False))
+                        add(job, part, context + target, scoring(cached=False))
                         continue
-                    job.scores[part] = _score(output, target)
+                    job.scores[part] = score(output, target)
                 job.left -= 1
                 if not job.left:
                     yield _completion(job, output, limit)
@@ -289,52 +299,6 @@ def _repack_heads(model: torch.nn.Module) -> None:
             module.quant_method.process_weights_after_loading(module)
 
 
-def _sampling(prompt: Prompt) -> SamplingParams:
-    request = prompt.request
-    schema = request.json_schema
-    return SamplingParams(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        max_tokens=request.max_tokens,
-        seed=prompt.seed if request.temperature > 0 else None,
-        stop=list(request.stop) or None,
-        # The engine's own end-of-sequence id is that of the version it was started with: ids come from the checkpoint.
-        ignore_eos=True,
-        stop_token_ids=list(prompt.stop_ids) or None,
-        structured_outputs=StructuredOutputsParams(json=dict(schema)) if schema is not None else None,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _labels(labels: list[int]) -> SamplingParams:
-    return SamplingParams(
-        temperature=0,
-        max_tokens=1,
-        logprob_token_ids=sorted(set(labels)),
-        detokenize=False,
-        ignore_eos=True,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _scoring(*, cached: bool) -> SamplingParams:
-    return SamplingParams(
-        temperature=0,
-        max_tokens=1,
-        prompt_logprobs=0,
-        detokenize=False,
-        ignore_eos=True,
-        skip_reading_prefix_cache=not cached,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _score(output: Any, target: list[int]) -> tuple[float, bool]:
-    rows = [row[token] for row, token in zip(output.prompt_logprobs[-len(target) :], target, strict=True)]
-    return sum(row.logprob for row in rows), all(row.rank == 1 for row in rows)
-
-
 def _completion(job: Job, output: Any, limit: int) -> Completion:
     prompt, drawn = job.prompt, output.outputs[0]
     if job.scores:
@@ -344,7 +308,7 @@ def _completion(job: Job, output: Any, limit: int) -> Completion:
         return prompt.scored([(row[label].logprob, label == drawn.token_ids[0]) for label in prompt.labels])
     if drawn.finish_reason not in ("stop", "length"):
         return Completion(prompt.request.id, error=f"vLLM ended the request: {drawn.finish_reason}")
-    return prompt.written(drawn.text, drawn.finish_reason, len(drawn.token_ids), limit)
+    return prompt.written(drawn.text, drawn.finish_reason, len(drawn.token_ids), limit, margin(drawn.logprobs))
 
 
 def _check_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evalgate.task import Task
 
 PLUGIN_NAME = "evalgate-run"
+PLAN_NAME = "evalgate-plan"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,11 +33,15 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start a gated run where one was asked for."""
+    """Start a gated run, or a look at what one could see, where it was asked for."""
     if options.is_gated(config):
         from evalgate.plugin.run import GatedRun
 
         config.pluginmanager.register(GatedRun(config), PLUGIN_NAME)
+    elif config.option.eval_plan:
+        from evalgate.plugin.plan import PlanRun
+
+        config.pluginmanager.register(PlanRun(config), PLAN_NAME)
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> pytest.Collector | None:

@@ -33,15 +33,30 @@ def gated_run(config: pytest.Config) -> GatedRun | None:
 
 @lru_cache(maxsize=256)
 def bindings(path: Path) -> tuple[frozenset[str], dict[str, int]]:
-    """What a module's top level binds: names that imports brought in, and the line of every assigned name."""
+    """What a module binds itself: names that imports brought in, and the line of every assigned name."""
     imported: set[str] = set()
     assigned: dict[str, int] = {}
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in _module_level(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import | ast.ImportFrom):
             imported |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             assigned.setdefault(node.id, node.lineno)
     return frozenset(imported - set(assigned)), assigned
+
+
+_SCOPES = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
+
+
+def _module_level(module: ast.Module) -> Iterator[ast.AST]:
+    """The nodes that run in the module's own scope, also inside if, for, try and with, in the order of the file."""
+    todo: list[ast.AST] = [module]
+    while todo:
+        node = todo.pop()
+        yield node
+        todo += reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, _SCOPES)])
 
 
 def suite_name(path: Path) -> str:
@@ -152,13 +167,14 @@ class PooledItem(pytest.Item):
 
 def refuse_without_checkpoint(session: pytest.Session) -> None:
     """Tasks were collected and there is nothing to run them on."""
-    if session.config.option.collectonly or gated_run(session.config):
+    option = session.config.option
+    if option.collectonly or option.eval_plan or gated_run(session.config):
         return
     if any(isinstance(item, MetricItem) for item in session.items):
         taken = session.config.stash.get(SHORT_FORM_TAKEN, False)
-        option = "--eval-model runs/v3 (--model belongs to another plugin here)" if taken else "--model runs/v3"
+        given = "--eval-model runs/v3 (--model belongs to another plugin here)" if taken else "--model runs/v3"
         raise pytest.UsageError(
-            f"these suites gate a checkpoint, and none was given: pytest evalsuites/ {option} "
+            f"these suites gate a checkpoint, and none was given: pytest evalsuites/ {given} "
             "(or --eval-records DIR; --collect-only needs none)."
         )
 
@@ -170,6 +186,17 @@ def shorten_input_error(call: pytest.CallInfo[Any], report: pytest.CollectReport
         report.longrepr = str(error)
         if isinstance(report, pytest.CollectReport) and isinstance(error, InputError):
             raise pytest.UsageError(str(error))
+
+
+class usage_errors:  # noqa: N801 - reads as a statement
+    """Turns what a person typed or wrote wrong into pytest's usage error: one line, exit code 4."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            raise pytest.UsageError(str(error)) from None
 
 
 def evaluate_for(request: pytest.FixtureRequest) -> Callable[[Task], Evaluation]:

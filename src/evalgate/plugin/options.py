@@ -27,6 +27,11 @@ def add(parser: pytest.Parser) -> None:
         help="gate evaluations recorded elsewhere, with neither checkpoint nor engine",
     )
     option("--eval-record-only", action="store_true", help="evaluate and record; compare nothing")
+    option(
+        "--eval-plan",
+        action="store_true",
+        help="show what the samples of each blocking metric can see, and run nothing; no checkpoint is looked at",
+    )
     option("--eval-baseline", metavar="NAME", help="compare with the baselines accepted under this name")
     option("--eval-engine", metavar="NAME", help="vllm (default), transformers, or fake")
     option(
@@ -36,6 +41,17 @@ def add(parser: pytest.Parser) -> None:
         help="level of the gate: false alarms per run of two equal models (0.05)",
     )
     option("--eval-inconclusive", choices=("warn", "fail"), help="what too little evidence does to a test (warn)")
+    option(
+        "--eval-compare-policy",
+        choices=("warn", "strict"),
+        help="what a baseline made by another engine, version, dtype or device does: named, or refused (warn)",
+    )
+    option(
+        "--eval-seed",
+        type=int,
+        metavar="N",
+        help="measure again: draw with seeds that are independent of every other N's (default: the tasks' own seeds)",
+    )
     option("--eval-reports", metavar="DIR", help="where model cards are written (reports)")
 
 
@@ -56,7 +72,7 @@ def add_short_form(config: pytest.Config, parser: pytest.Parser) -> None:
 
 def is_gated(config: pytest.Config) -> bool:
     """Whether this run gates anything."""
-    return bool(config.option.eval_model or config.option.eval_records)
+    return not config.option.eval_plan and bool(config.option.eval_model or config.option.eval_records)
 
 
 def overrides(config: pytest.Config) -> dict[str, object]:
@@ -67,6 +83,8 @@ def overrides(config: pytest.Config) -> dict[str, object]:
         "engine.name": config.option.eval_engine,
         "alpha": config.option.eval_alpha,
         "inconclusive": config.option.eval_inconclusive,
+        "compare_policy": config.option.eval_compare_policy,
+        "seed": config.option.eval_seed,
         "reports": config.option.eval_reports,
     }
     return {name: value for name, value in given.items() if value is not None}
@@ -79,6 +97,8 @@ def refuse_misuse(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--eval-records gates what was recorded: leave out --model, or leave out --eval-records."
         )
+    if value("eval_seed") is not None and value("eval_records"):
+        raise pytest.UsageError("--eval-seed draws answers, and records have theirs: leave out one of the two.")
     if value("numprocesses", None) or value("dist", "no") != "no" or hasattr(config, "workerinput"):
         raise pytest.UsageError(
             "gates do not run under pytest-xdist: evalgate answers all tests in one engine batch, and each worker "

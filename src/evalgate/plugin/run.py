@@ -11,12 +11,13 @@ import pytest
 
 from evalgate.accept import accept_command
 from evalgate.config import load_config, project_root
-from evalgate.errors import InconclusiveWarning, InputError
+from evalgate.errors import InconclusiveWarning
 from evalgate.gate import Outcome, Verdict
 from evalgate.plugin import options
-from evalgate.plugin.items import POOLED, MetricItem, PooledItem
+from evalgate.plugin.items import POOLED, MetricItem, PooledItem, usage_errors
 from evalgate.plugin.progress import TerminalProgress
 from evalgate.report import terminal
+from evalgate.report.power import power_summary, power_table
 from evalgate.session import Declared, Selected, Session
 
 
@@ -39,7 +40,7 @@ class GatedRun:
 
     def pytest_sessionstart(self) -> None:
         """Preflight: whatever is wrong with a checkpoint or a setting is said before anything else happens."""
-        with _usage_errors():
+        with usage_errors():
             root = project_root(self.config.invocation_params.dir)
             self.session = Session(
                 load_config(root, options.overrides(self.config)),
@@ -77,13 +78,21 @@ class GatedRun:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Plan: read data, render prompts, load baselines. What is wrong there ends the run before an engine starts."""
         if not session.config.option.collectonly:
-            with _usage_errors():
+            with usage_errors():
                 self.session.prepare(self._selected(session.items))
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """What will be asked of whom."""
         names = ", ".join(self.session.candidates)
-        return [f"evalgate: {names} · {len(self.session.declared)} tasks, {self.session.requests} requests"]
+        head = f"evalgate: {names} · {len(self.session.declared)} tasks, {self.session.requests} requests"
+        return [head, *self._power_lines()]
+
+    def _power_lines(self) -> list[str]:
+        """What the gates will be able to see: two lines at most, with `-v` the whole table."""
+        plan, verbose = self.session.power, self.config.option.verbose
+        if plan is None or not plan.lines or verbose < 0:
+            return []
+        return power_table(plan) if verbose else power_summary(plan)
 
     @staticmethod
     def _selected(items: Iterable[pytest.Item]) -> list[Selected]:
@@ -95,7 +104,7 @@ class GatedRun:
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """One batch for all tests before the first of them reports."""
         if not session.config.option.collectonly and not session.testsfailed:
-            with _usage_errors():
+            with usage_errors():
                 self.session.run(self._selected(session.items))
         return (yield)
 
@@ -183,7 +192,7 @@ class GatedRun:
             return
         terminalreporter.section("evalgate")
         for line in self.session.lines:
-            terminalreporter.line(line)
+            terminalreporter.line(terminal.safe(line, 800))
         for name, report in self.session.reports.items():
             lines = terminal.summary_lines(
                 report.family, name=name, card=self._relative(report.card), ledger_head=self.session.ledger.head
@@ -197,14 +206,3 @@ class GatedRun:
         """End the engine's child, whatever happened."""
         if hasattr(self, "session"):
             self.session.close()
-
-
-class _usage_errors:  # noqa: N801 - reads as a statement
-    """Turns what a person typed or wrote wrong into pytest's usage error: one line, exit code 4."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError):
-            raise pytest.UsageError(str(error)) from None

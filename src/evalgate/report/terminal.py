@@ -189,12 +189,12 @@ def summary_lines(
     width = width or shutil.get_terminal_size().columns
     paint = _paint if color else _plain
     title = f"{safe(name, 80)}: "
-    lines = _wrapped(f"{title}{family.outcome}  {safe(family.reason, 400)}", width)
+    lines = wrapped(f"{title}{family.outcome}  {safe(family.reason, 400)}", width)
     lines[0] = title + lines[0].removeprefix(title).replace(family.outcome, paint(family.outcome, family.outcome), 1)
     lines += _table(family.verdicts, width, paint)
     for note in _notes(family):
-        lines += _wrapped(f"  {note}", width)
-    return lines + _wrapped(f"  Card: {safe(card)}" + (f"  Ledger: {short(ledger_head)}" if ledger_head else ""), width)
+        lines += wrapped(f"  {note}", width)
+    return lines + wrapped(f"  Card: {safe(card)}" + (f"  Ledger: {short(ledger_head)}" if ledger_head else ""), width)
 
 
 def _plain(said: str, outcome: Outcome) -> str:
@@ -219,7 +219,7 @@ def _table(verdicts: Sequence[Verdict], width: int, paint: Callable[[str, Outcom
     tables = [[f"  {said:{first}}  {member:{second}}  {numbers}".rstrip()] for _, said, member, numbers in rows]
     if any(len(line) > width for (line,) in tables):
         tables = [
-            [*_wrapped(f"  {said}  {member}", width), *_wrapped(f"      {numbers}", width)]
+            [*wrapped(f"  {said}  {member}", width), *wrapped(f"      {numbers}", width)]
             for _, said, member, numbers in rows
         ]
     return [
@@ -267,7 +267,7 @@ def _pooled(test: PairedTest, margin: float) -> str:
     )
 
 
-def _wrapped(line: str, width: int) -> list[str]:
+def wrapped(line: str, width: int) -> list[str]:
     """A long line broken at spaces, its continuation indented; nothing is cut, so paths can still be copied."""
     if len(line) <= width:
         return [line]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from evalgate.evaluation import Evaluation
+from evalgate.rescore import outdated, rescore
+from evalgate.samples import read_samples
 from evalgate.session.words import Declared
 from evalgate.store import Store, baseline_path, read_baseline
 
@@ -33,3 +37,61 @@ class Baselines:
         if baseline is None or accepted is None or accepted.anchor == baseline.digest:
             return None
         return self._store.by_digest(baseline.task, accepted.anchor)
+
+
+class Views:
+    """Records as the suite's scorers see them now: where one changed, the stored outputs are scored again, once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], Evaluation] = {}
+        self._said: dict[tuple[str, str], list[str]] = {}
+
+    def of(self, declared: Declared, record: Evaluation) -> Evaluation:
+        """The record itself, where its scorers are still the suite's or its answers are not stored.
+
+        Raises:
+            SampleError: scoring again needs the eval data, and it is missing or malformed.
+        """
+        key = (declared.id, record.digest)
+        if key not in self._made:
+            self._made[key] = self._view(declared, record)
+        return self._made[key]
+
+    def _view(self, declared: Declared, record: Evaluation) -> Evaluation:
+        stale = [scorer.name for scorer in outdated(record, declared.task) if scorer.continuations is None]
+        if not stale:
+            return record
+        known = {metric.name for metric in record.metrics}
+        changed = ", ".join(f"{name} {'changed' if name in known else 'is new'}" for name in stale)
+        said = self._said.setdefault((declared.id, changed), [])
+        name = str(record.checkpoint["name"])
+        view = rescore(record, declared.task, read_samples(declared.task, declared.id))
+        if view is None:
+            said.append(f"none of {name}'s stored outputs answers a question as it is asked now")
+            return record
+        before = {row.id for row in record.errors}
+        faults = [row.error for row in view.errors if row.id not in before]
+        failed = f" ({len(faults)} could not be, first {faults[0]})" if faults else ""
+        said.append(f"{name}'s stored outputs were scored again{failed}")
+        return view
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """For people: one line per task whose records were not scored by the suite's scorers."""
+        for (task, changed), said in self._said.items():
+            yield f"{task}: scorer {changed}: {'; '.join(dict.fromkeys(said))}"
+
+
+def chosen_among(baselines: Iterable[Evaluation]) -> str | None:
+    """One line about baselines that were the best of several candidates on the questions they are compared on."""
+    sizes: dict[int, list[str]] = {}
+    for baseline in baselines:
+        if baseline.acceptance and baseline.acceptance.selected_from > 1:
+            sizes.setdefault(baseline.acceptance.selected_from, []).append(baseline.task)
+    if not sizes:
+        return None
+    named = "; ".join(f"among {size}: {', '.join(tasks)}" for size, tasks in sorted(sizes.items()))
+    return (
+        f"baseline chosen {named}; the best of several looks better than it is, so an equal candidate fails more often "
+        "than alpha says: measure it again with fresh seeds or new questions, and accept it again"
+    )

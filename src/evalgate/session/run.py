@@ -14,15 +14,18 @@ from evalgate.cache import Cache
 from evalgate.checkpoint import Checkpoint
 from evalgate.config import Config
 from evalgate.engines import EngineSettings
-from evalgate.errors import ConfigError, EngineError, RecordError
+from evalgate.errors import EngineError, RecordError
 from evalgate.evaluate import Evaluator, Progress, assemble
 from evalgate.evaluation import Evaluation
 from evalgate.gate import Family, Gate, Member, Verdict, decide
 from evalgate.ledger import Ledger
 from evalgate.plan import Plan, TaskPlan
-from evalgate.session.baselines import Baselines
+from evalgate.power import PowerPlan
+from evalgate.rescore import outdated
+from evalgate.session.baselines import Baselines, Views, chosen_among
 from evalgate.session.candidates import from_models, from_records
-from evalgate.session.words import Candidate, Declared, Selected
+from evalgate.session.power import comparisons_entry, power_of
+from evalgate.session.words import Candidate, Declared, Selected, declare
 from evalgate.store import Store
 from evalgate.task import Task
 
@@ -75,8 +78,10 @@ class Session:
         self.reports: dict[str, Report] = {}
         self.error: str | None = None
         self.lines: list[str] = []
+        self.power: PowerPlan | None = None
         self._plans: dict[tuple[str, str], TaskPlan] = {}
         self.baselines = Baselines(config.baseline, self.store)
+        self.views = Views()
         self.evaluator = Evaluator(
             [c.checkpoint for c in self.candidates.values() if c.checkpoint],
             EngineSettings(
@@ -94,12 +99,7 @@ class Session:
 
     def declare(self, declared: Declared) -> None:
         """A task was collected; it belongs to the family, whatever is deselected later."""
-        other = self.declared.setdefault(declared.id, declared)
-        if other.task is not declared.task:
-            raise ConfigError(
-                f"{declared.suite} and {other.suite} both declare {declared.id}",
-                mend="Rename one of the files or tasks.",
-            )
+        declare(self.declared, declared)
 
     def prepare(self, selected: Collection[Selected]) -> None:
         """Everything that can be wrong before an engine is needed: eval data, prompts, baselines, templates."""
@@ -110,15 +110,29 @@ class Session:
                 self._plan(declared, wanted)
             self.baselines.of(declared)
         if self._plans:
+            if not self.record_only:
+                self.power = self._power(selected)
             self.ledger.append("plan", self._plan_entry(selected))
 
     def _plan(self, declared: Declared, wanted: Collection[str]) -> None:
-        plans = self.evaluator.plan(declared.id, declared.task)
+        plans = self.evaluator.plan(declared.id, declared.task, self.config.seed)
         by_digest = {candidate.digest: candidate.name for candidate in self.candidates.values()}
         for plan in plans:
             name = by_digest[plan.checkpoint.digest]
             if name in wanted:
                 self._plans[declared.id, name] = plan
+
+    def _power(self, selected: Collection[Selected]) -> PowerPlan:
+        """What the gates that will run can see."""
+        samples = {plan.id: [question.sample for question in plan.questions] for plan in self._plans.values()}
+        return power_of(
+            self.declared,
+            samples,
+            {(s.task, s.metric) for s in selected},
+            policy=self.config.policy,
+            baselines=self.baselines,
+            ledger=self.ledger,
+        )
 
     def _plan_entry(self, selected: Collection[Selected]) -> dict[str, Any]:
         """What is registered before anything is generated: nobody can choose a margin after seeing the result."""
@@ -127,6 +141,8 @@ class Session:
             "family": sorted(self.declared),
             "selected": sorted(f"{s.task}::{s.metric}" for s in selected),
             "samples": {plan.id: plan.samples for plan in self._plans.values()},
+            "eval_seed": self.config.seed,
+            "seeds": {plan.id: plan.seed for plan in self._plans.values()},
             "policy": self._policy_entry(),
             "gates": {id_: _gates(declared.task) for id_, declared in sorted(self.declared.items())},
         }
@@ -151,6 +167,9 @@ class Session:
             for candidate in self.candidates.values():
                 if any(s.candidate == candidate.name for s in selected):
                     self.reports[candidate.name] = self._report(candidate, selected)
+            tasks = dict.fromkeys(s.task for s in selected)
+            baselines = [found for task in tasks if (found := self.baselines.of(self.declared[task]))]
+            self.lines += [*self.views.lines, *filter(None, [chosen_among(baselines)])]
 
     def _evaluate(self, plans: Mapping[tuple[str, str], TaskPlan]) -> None:
         if not plans:
@@ -209,13 +228,14 @@ class Session:
                 f"no record of {declared.id} for {candidate.name}; recorded: {', '.join(sorted(candidate.recorded))}",
                 mend="Record it where the model is, with pytest --model … --eval-record-only.",
             )
-        changed = _changed(record, declared.task)
+        view = self.views.of(declared, record)
+        changed = _changed(view, declared.task)
         if changed:
             raise RecordError(
                 f"the record of {declared.id} was made with another {', '.join(changed)} than the suite declares now",
                 mend="Record it again with this version of the suite.",
             )
-        return record
+        return view
 
     # -- verdicts -----------------------------------------------------------------------------------------------------
 
@@ -234,8 +254,10 @@ class Session:
             "name": candidate.name,
             "outcome": str(family.outcome),
             "verdicts": {f"{v.task}::{v.metric}": str(v.outcome) for v in family.verdicts},
-            "records": {m.task: m.candidate.digest for m in members if m.candidate},
-            "baselines": {m.task: m.baseline.digest for m in members if m.baseline},
+            "tests": comparisons_entry(family),
+            "records": {m.task: m.candidate.record for m in members if m.candidate},
+            "seeds": {m.task: m.candidate.seed for m in members if m.candidate},
+            "baselines": {m.task: m.baseline.record for m in members if m.baseline},
         }
         head = self.ledger.append("verdict", entry).hash
         statements = sorted({d.suite.parent / "model_card.md" for d in self.declared.values()})
@@ -256,7 +278,7 @@ class Session:
 
     def _member(self, candidate: Candidate, declared: Declared, scorer: Scorer, ran: bool) -> Member:
         evaluation, error = None, self.error
-        baseline = self.baselines.of(declared) if ran else None
+        baseline, anchor = (self.baselines.of(declared), self.baselines.anchor(declared)) if ran else (None, None)
         if ran and not error:
             try:
                 evaluation = self.evaluation(declared, candidate.name)
@@ -270,8 +292,8 @@ class Session:
             golden=tuple(declared.task.golden),
             ran=ran,
             candidate=evaluation,
-            baseline=baseline,
-            anchor=self.baselines.anchor(declared) if ran else None,
+            baseline=self.views.of(declared, baseline) if baseline else None,
+            anchor=self.views.of(declared, anchor) if anchor else None,
             error=error if ran else None,
         )
 
@@ -314,6 +336,6 @@ def _changed(record: Evaluation, task: Task) -> list[str]:
     pairs = {
         "prompt": (record.prompt, task.prompt_digest),
         "sampling": (dict(record.sampling), task.sampling.identity),
-        "scorer": ([m.digest for m in record.metrics], [s.metric.digest for s in task.scorers]),
     }
-    return [name for name, (was, now) in pairs.items() if was != now]
+    scorers = ", ".join(scorer.name for scorer in outdated(record, task))
+    return [*(name for name, (was, now) in pairs.items() if was != now), *([f"scorer {scorers}"] if scorers else [])]

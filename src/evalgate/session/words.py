@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalgate.checkpoint import Checkpoint
+from evalgate.errors import ConfigError
 from evalgate.evaluation import Evaluation
 from evalgate.task import Task
 
@@ -24,6 +25,16 @@ class Declared:
     id: str
     task: Task
     suite: Path
+
+
+def declare(known: dict[str, Declared], declared: Declared) -> None:
+    """Add a task to those that were collected (ConfigError where another one has its id)."""
+    other = known.setdefault(declared.id, declared)
+    if other.task is not declared.task:
+        raise ConfigError(
+            f"{declared.suite} and {other.suite} both declare {declared.id}",
+            mend="Rename one of the files or tasks.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

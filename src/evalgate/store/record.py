@@ -2,13 +2,13 @@
 
 The first line is the header: identity, digest, number of rows, environment, provenance, policy, acceptance and a
 checksum over all of these. Then comes one row per line, sorted by sample id. The digest guards identity and rows, the
-checksum guards the header.
+checksum guards the header, and with it the digest of the margins, which the evaluation's own leaves out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,18 @@ def serialise(evaluation: Evaluation) -> bytes:
         "policy": dict(evaluation.policy),
         "acceptance": asdict(evaluation.acceptance) if evaluation.acceptance else None,
     }
+    if margins := _margins(evaluation.rows):
+        header["margins"] = margins
     _line(header, evaluation.task)  # refuses what has no digest either
     header["digest"] = evaluation.digest
     header["checksum"] = digest(header)
     return b"".join([_line(header, evaluation.task), *rows])
+
+
+def _margins(rows: Iterable[Row]) -> str | None:
+    """Digest of the margins, for the header: the evaluation's own digest does not cover them."""
+    margins = [row.margin for row in rows]
+    return None if all(margin is None for margin in margins) else digest(margins)
 
 
 def _line(value: Mapping[str, Any], where: str) -> bytes:
@@ -79,7 +87,7 @@ def parse(data: bytes, where: str) -> Evaluation:
         acceptance=Acceptance(**header["acceptance"]) if header["acceptance"] else None,
     )
     try:
-        intact = evaluation.digest == header["digest"]
+        intact = evaluation.digest == header["digest"] and _margins(evaluation.rows) == header.get("margins")
     except (ValueError, RecursionError):  # 1e999 in a target, which no record holds
         intact = False
     if not intact:
@@ -159,7 +167,7 @@ def _header(line: bytes, where: str) -> dict[str, Any]:
     if not intact:
         what = "the header was changed after it was written: its checksum differs"
         raise RecordError(what, where=f"{where}:1", mend=MEND)
-    check(header, HEADER, f"{where}:1")
+    check(header, HEADER, f"{where}:1", required=HEADER.keys() - {"margins"})
     for metric in header["metrics"]:
         check(metric, METRIC, f"{where}:1")
     if header["acceptance"] is not None:

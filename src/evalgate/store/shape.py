@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -16,7 +16,7 @@ _Test = Callable[[Any], bool]
 Shape = Mapping[str, tuple[_Test, str]]
 
 
-def check(value: Mapping[str, Any], shape: Shape, where: str, *, required: frozenset[str] | None = None) -> None:
+def check(value: Mapping[str, Any], shape: Shape, where: str, *, required: Set[str] | None = None) -> None:
     """Refuse an object with an unknown field, a field of the wrong type or (by default any) field missing."""
     for key, item in value.items():
         if key not in shape:
@@ -74,6 +74,7 @@ HEADER: Shape = {
     "kind": (lambda value: value == "evaluation", "'evaluation'"),
     "digest": _TEXT,
     "rows": (_count, "a count"),
+    "margins": _TEXT,
     "task": _TEXT,
     "checkpoint": (
         lambda value: _object(value) and _text(value.get("name")) and _text(value.get("digest")),
@@ -120,5 +121,6 @@ ROW: Shape = {
     "finish": _TEXTS,
     "tokens": (lambda value: _list_of(_count)(value) and len(value) == 2, "two counts"),
     "error": _TEXT,
+    "margin": (lambda value: _number(value) and value >= 0, "a finite number from 0"),
 }
 ROW_REQUIRED = frozenset(f.name for f in fields(Row) if f.default is MISSING and f.default_factory is MISSING)
