@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ class Metric:
         binary: every value is `low` or `high` (with one generation per question).
         higher_is_better: orientation; comparisons negate the values of the others.
         weighted: questions weigh by `Row.weight` (bits per byte: the bytes scored).
+        judge: digest of the judge behind the scores (weights, prompt, rubric, decoding); `None` for code.
+        against: digest of the baseline whose stored answers these are preferred to (1), or not (0), or neither (.5):
+            such a score is a comparison already. `None` for all other metrics.
     """
 
     name: str
@@ -37,6 +40,12 @@ class Metric:
     binary: bool = False
     higher_is_better: bool = True
     weighted: bool = False
+    judge: str | None = None
+    against: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The metric's JSON object; what only judges and preferences have is left out of the others'."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name in ("low", "high")}
 
     @property
     def range(self) -> float | None:
@@ -66,6 +75,7 @@ class Row:
         finish: per generation `stop`, `length` or `score`.
         tokens: prompt and completion tokens, summed over generations.
         error: why this row has no scores (an engine or scorer fault, one line).
+        look: 0 for the samples of the task, from 1 for its reserve: the step in which it is drawn.
         margin: smallest gap in nats between the best and the second-best token of a greedy generation; outside the
             digest, since last bits differ between machines that write the same text.
     """
@@ -83,6 +93,7 @@ class Row:
     finish: tuple[str, ...] = ()
     tokens: tuple[int, int] = (0, 0)
     error: str | None = None
+    look: int = 0
     margin: float | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -170,7 +181,7 @@ class Evaluation:
             "sampling": dict(self.sampling),
             "seed": self.seed,
             "samples": self.samples,
-            "metrics": [asdict(metric) for metric in self.metrics],
+            "metrics": [metric.as_json() for metric in self.metrics],
         }
 
     @cached_property
@@ -183,6 +194,16 @@ class Evaluation:
     def record(self) -> str:
         """Digest of the record: of this evaluation, or of the one that it is a view of."""
         return self.origin or self.digest
+
+    @property
+    def look(self) -> int:
+        """Up to which step the task's reserve was drawn, 0 without."""
+        return max((row.look for row in self.rows), default=0)
+
+    def drawn(self, first: int, last: int) -> Evaluation:
+        """A view of the rows drawn from one look to another; the evaluation itself where that is all of them."""
+        rows = tuple(row for row in self.rows if first <= row.look <= last)
+        return self if len(rows) == len(self.rows) else replace(self, rows=rows, origin=self.record)
 
     @property
     def errors(self) -> tuple[Row, ...]:

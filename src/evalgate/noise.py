@@ -144,7 +144,7 @@ def canary(baselines: Mapping[str, Evaluation], plans: Iterable[TaskPlan], check
         baseline = baselines.get(plan.id)
         if baseline is None or baseline.checkpoint["digest"] != checkpoint.digest:
             continue
-        if (baseline.prompt, dict(baseline.sampling)) == (plan.task.prompt_digest, plan.task.sampling.identity):
+        if (baseline.prompt, dict(baseline.sampling)) == (plan.task.prompt_digest, plan.task.asked):
             chosen = _chosen(plan, baseline, checkpoint)
             ranked += [(rank, again.row.pair, again) for rank, again in enumerate(chosen)]
     ranked.sort(key=lambda entry: entry[:2])

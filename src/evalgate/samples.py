@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from io import BufferedReader
 from pathlib import Path
@@ -21,11 +22,12 @@ from evalgate.task import JsonLines, Sample, Task
 MAX_ROW_BYTES = 1_000_000
 MAX_LABEL = 200
 MAX_SLICE_VALUES = 50
+RESERVE_STEPS = 4  # in which a reserve is drawn, as far as it has so many samples
 _BOMS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-def read_samples(task: Task, where: str) -> tuple[Sample, ...]:
-    """A task's samples, sorted by id; the order of the rows changes nothing.
+def read_samples(task: Task, where: str, look: int = 0) -> tuple[Sample, ...]:
+    """A task's samples and what is drawn of its reserve, sorted by id; the order of the rows changes nothing.
 
     A file is read line by line, and a line beyond `MAX_ROW_BYTES` is refused unread. Rows given in the suite are held
     to the same rules as if they stood in a file.
@@ -33,27 +35,84 @@ def read_samples(task: Task, where: str) -> tuple[Sample, ...]:
     Args:
         task: whose samples, target, slices, cluster, golden ids and scorers say what a row must have.
         where: what messages call rows that stand in no file, such as `suite/task`.
+        look: up to which step the reserve is drawn; all of it is read and checked anyhow.
 
     Raises:
         SampleError: the data is missing, malformed, not what its digest says, or cannot be scored; with file and line.
         TaskError: a field with more than `MAX_SLICE_VALUES` values is declared as a slice.
     """
-    if isinstance(task.samples, JsonLines):
-        source = _shown(task.samples.path)
-        rows = _file_rows(task.samples, source)
-    else:
-        source, rows = where, _suite_rows(task.samples, where)
-    samples: dict[str, Sample] = {}
+    source, rows = _rows(task.samples, where)
     places: dict[str, str] = {}
-    for place, text in rows:
-        sample = _sample(task, _object(text, place), place)
-        if sample.id in samples:
-            raise SampleError(f"the id {sample.id!r} is also that of {places[sample.id]}", where=place)
-        samples[sample.id], places[sample.id] = sample, place
+    samples = _read(task, rows, places)
     if not samples:
         raise SampleError("holds no rows", where=source, mend="A task needs at least one sample.")
     _check_together(task, samples, places, source)
+    if task.reserve is not None:
+        samples |= {name: sample for name, sample in _reserve(task, where, places).items() if sample.look <= look}
     return tuple(samples[name] for name in sorted(samples))
+
+
+def _read(task: Task, rows: Iterable[tuple[str, str]], places: dict[str, str]) -> dict[str, Sample]:
+    """Samples by id, in the order of the rows; `places` learns where each stands, and refuses it a second time."""
+    samples: dict[str, Sample] = {}
+    for place, text in rows:
+        sample = _sample(task, _object(text, place), place)
+        if sample.id in places:
+            raise SampleError(f"the id {sample.id!r} is also that of {places[sample.id]}", where=place)
+        samples[sample.id], places[sample.id] = sample, place
+    return samples
+
+
+def _reserve(task: Task, where: str, places: dict[str, str]) -> dict[str, Sample]:
+    """The samples kept back, each with its step: by the digest of its id, so that no order of the data decides."""
+    source, rows = _rows(task.reserve or (), f"{where}, reserve")
+    samples = _read(replace(task, golden=()), rows, places)
+    if not samples:
+        raise SampleError("holds no rows", where=source, mend="Give the reserve samples, or drop reserve=….")
+    steps = min(RESERVE_STEPS, len(samples))
+    drawn = sorted(samples, key=lambda name: digest(name))
+    return {name: replace(samples[name], look=1 + place * steps // len(drawn)) for place, name in enumerate(drawn)}
+
+
+def last_look(task: Task, where: str) -> int:
+    """The step that draws the last of a task's reserve; 0 without one."""
+    return 0 if task.reserve is None else min(RESERVE_STEPS, sum(1 for _ in _rows(task.reserve, where)[1]))
+
+
+def read_labels(task: Task, where: str) -> dict[str, dict[tuple[str, str], float]]:
+    """What people say of outputs: metric name to (sample id, output text) to a score in the metric's units.
+
+    Raises:
+        SampleError: a row is malformed, labels an output twice, or gives no metric of the task a score in its range.
+    """
+    metrics = {scorer.name: scorer.metric for scorer in task.scorers}
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    for place, text in _rows(task.labels or (), f"{where}, labels")[1]:
+        row = _object(text, place)
+        name, output = _label(row, "id", place, plain_text=True), row.get("output")
+        if not isinstance(output, str):
+            raise SampleError(f"the field 'output' is {kind(output)}, expected the text that was labelled", where=place)
+        scores = {metric: row[metric] for metric in metrics if metric in row}
+        if not scores:
+            raise SampleError(f"labels no metric of the task, which has {', '.join(metrics)}", where=place)
+        for metric, score in scores.items():
+            low, high = metrics[metric].low, metrics[metric].high
+            if isinstance(score, bool) or not isinstance(score, int | float):
+                raise SampleError(f"the label of {metric} is {kind(score)}, expected a number", where=place)
+            if (low is not None and score < low) or (high is not None and score > high):
+                raise SampleError(f"the label of {metric} is {score}, expected {low} to {high}", where=place)
+            if (name, output) in found.setdefault(metric, {}):
+                raise SampleError(f"this output of {name} has a label of {metric} already", where=place)
+            found[metric][name, output] = float(score)
+    return found
+
+
+def _rows(data: JsonLines | Iterable[Mapping[str, Any]], where: str) -> tuple[str, Iterator[tuple[str, str]]]:
+    """What messages call a source, and its rows."""
+    if isinstance(data, JsonLines):
+        source = _shown(data.path)
+        return source, _file_rows(data, source)
+    return where, _suite_rows(data, where)
 
 
 def samples_digest(samples: Iterable[Sample]) -> str:

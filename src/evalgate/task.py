@@ -26,6 +26,7 @@ class Sample:
         target: what is right, as it stands in the data; `None` where the scorer needs none.
         slices: slice name to this sample's value, as text.
         cluster: samples of one cluster (document, template, passage) are not independent; `None` without clusters.
+        look: 0, or for a sample of the reserve the step in which it is drawn, from 1.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Sample:
     target: Any = None
     slices: Mapping[str, str] = field(default_factory=dict)
     cluster: str | None = None
+    look: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,11 @@ class Task:
         sampling: how completions are drawn.
         target: name of the field that holds the target.
         slices: names of fields by which results are split.
+        blocking_slices: those of them whose every value is gated by itself, beside the whole; the others only warn.
+        reserve: samples kept back, in the form of `samples`: `--eval-top-up` draws them in steps where the others do
+            not decide, `--eval-nightly` confirms a regression on them. Baselines record them too.
+        labels: what people say of outputs that a judge scored: rows of `id`, `output` (the text) and, under the
+            metric's name, a score in its units. Where enough of both sides' outputs have one, they correct the judge.
         cluster: name of the field that says which samples belong together.
         golden: ids of samples that must not break (greedy decoding only).
         template_kwargs: keyword arguments of the chat template, such as `enable_thinking`; identity.
@@ -152,6 +159,9 @@ class Task:
     sampling: Sampling = Sampling()
     target: str = "target"
     slices: Sequence[str] = ()
+    blocking_slices: Sequence[str] = ()
+    reserve: JsonLines | Iterable[Mapping[str, Any]] | None = None
+    labels: JsonLines | Iterable[Mapping[str, Any]] | None = None
     cluster: str | None = None
     golden: Sequence[str] = ()
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -161,10 +171,12 @@ class Task:
     def __post_init__(self) -> None:
         from evalgate.scoring import Scorer
 
-        if isinstance(self.samples, str | Path):
-            raise TaskError(
-                f"samples is the path {str(self.samples)!r}", mend=f'Write samples=jsonl("{self.samples}") to read it.'
-            )
+        for rows in ("samples", "reserve", "labels"):
+            given = getattr(self, rows)
+            if isinstance(given, str | Path):
+                raise TaskError(f"{rows} is the path {str(given)!r}", mend=f'Write {rows}=jsonl("{given}") to read it.')
+            if given is not None and not isinstance(given, JsonLines):
+                object.__setattr__(self, rows, tuple(given))
         if isinstance(self.scorers, Scorer) or not all(isinstance(scorer, Scorer) for scorer in self.scorers):
             raise TaskError(
                 f"scorers is {self.scorers!r:.80}, expected a list of scorers",
@@ -177,12 +189,16 @@ class Task:
                 f"reasoning is {self.reasoning!r}, expected a start and an end marker",
                 mend='Write reasoning=("<think>", "</think>").',
             )
-        for plain in ("slices", "golden"):
+        for plain in ("slices", "blocking_slices", "golden"):
             if isinstance(getattr(self, plain), str):
                 raise TaskError(f"{plain} is the text {getattr(self, plain)!r}, expected a tuple of texts")
             object.__setattr__(self, plain, tuple(getattr(self, plain)))
-        if not isinstance(self.samples, JsonLines):
-            object.__setattr__(self, "samples", tuple(self.samples))
+        if unknown := [name for name in self.blocking_slices if name not in self.slices]:
+            raise TaskError(
+                f"blocking_slices names {', '.join(unknown)}, which is no slice; there are "
+                f"{', '.join(self.slices) or 'none'}",
+                mend="Name it in slices=… too.",
+            )
         object.__setattr__(self, "scorers", tuple(self.scorers))
         names = [scorer.name for scorer in self.scorers]
         if not names:
@@ -199,6 +215,11 @@ class Task:
         """The scorers that can fail a build: those with a gate, else the first."""
         gated = tuple(scorer for scorer in self.scorers if scorer.gate)
         return gated or (self.scorers[0],)
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """What besides prompts and scorers makes two evaluations comparable: sampling, and how reasoning is cut out."""
+        return self.sampling.identity | ({"reasoning": list(self.reasoning)} if self.reasoning else {})
 
     @cached_property
     def is_chat(self) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from evalgate.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
-    from evalgate.compare import Comparison
+    from evalgate.compare import Comparison, Labels
     from evalgate.evaluation import Evaluation, Metric
     from evalgate.stats import PairedTest
 
+CONFIRM = 0.05  # level at which a regression is confirmed on samples that had no part in finding it
 SLICE_Q = 0.10  # slices with a q-value up to here are worth a warning
 
 
@@ -67,6 +68,8 @@ class Policy:
         inconclusive: `warn` lets an inconclusive metric pass with a warning, `fail` does not.
         engine: `warn` names a baseline made by another engine, version, dtype or device; `strict` refuses it.
         pass_rule: `pooled`, or `all`: every blocking metric must show non-inferiority by itself.
+        reserve: what the samples that a task keeps back are for in this run: `keep` leaves them alone, `top-up` draws
+            them in steps and looks after each, `confirm` lets a regression stand only where it shows on them too.
     """
 
     alpha: float = 0.05
@@ -78,6 +81,7 @@ class Policy:
     inconclusive: str = "warn"
     pass_rule: str = "pooled"
     engine: str = "warn"
+    reserve: str = "keep"
 
     def __post_init__(self) -> None:
         for name, expected, good in (
@@ -90,6 +94,7 @@ class Policy:
             ("inconclusive", "'warn' or 'fail'", self.inconclusive in ("warn", "fail")),
             ("pass_rule", "'pooled' or 'all'", self.pass_rule in ("pooled", "all")),
             ("engine", "'warn' or 'strict'", self.engine in ("warn", "strict")),
+            ("reserve", "'keep', 'top-up' or 'confirm'", self.reserve in ("keep", "top-up", "confirm")),
         ):
             if not good:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected {expected}", where="policy")
@@ -105,6 +110,9 @@ class Member:
         blocking: whether it can fail the build.
         gate: its margin and floor.
         golden: ids that must not break.
+        blocking_slices: names of slices that are gated by themselves.
+        labels: what people say of outputs, see `compare`.
+        last_look: step that draws the last of the task's reserve, 0 without one.
         ran: `False` for what was collected, then deselected: it counts in the family with p = 1, shown as PARTIAL.
         candidate: the evaluation, if there is one.
         baseline: the accepted evaluation, if there is one.
@@ -117,6 +125,9 @@ class Member:
     blocking: bool
     gate: Gate
     golden: tuple[str, ...] = ()
+    blocking_slices: tuple[str, ...] = ()
+    labels: Labels = field(default_factory=dict)
+    last_look: int = 0
     ran: bool = True
     candidate: Evaluation | None = None
     baseline: Evaluation | None = None
@@ -141,6 +152,9 @@ class Verdict:
         detectable: minimum detectable effect at this n and level, in the metric's own units, if compared.
         needed: samples that would decide, where the outcome is INCONCLUSIVE.
         anchor: the comparison with the line's first accepted evaluation, where there is another than the baseline.
+        look: (this look, the last one) where the task's reserve is drawn in steps.
+        confirmation: the comparison on the reserve, where a regression had to be confirmed there.
+        wants_reserve: samples of the reserve that were not drawn yet could change what is said.
     """
 
     task: str
@@ -157,6 +171,9 @@ class Verdict:
     detectable: float | None = None
     needed: int | None = None
     anchor: Comparison | None = None
+    look: tuple[int, int] | None = None
+    confirmation: Comparison | None = None
+    wants_reserve: bool = False
 
     def fails(self, policy: Policy) -> bool:
         """Whether the metric's own test fails: never where it only informs."""
@@ -175,6 +192,7 @@ class Family:
         together: what the pooled test says by itself.
         partial: `task::metric` of members that did not run.
         policy: in force.
+        wants_reserve: tasks of which more samples should be drawn before this is the last word.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -184,6 +202,7 @@ class Family:
     partial: tuple[str, ...]
     policy: Policy
     together: Outcome | None = None
+    wants_reserve: tuple[str, ...] = ()
 
     def fails(self, policy: Policy) -> bool:
         """Whether the checkpoint as a whole is blocked."""

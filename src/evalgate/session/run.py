@@ -335,7 +335,7 @@ def _changed(record: Evaluation, task: Task) -> list[str]:
     """What a record was made with that the suite no longer declares."""
     pairs = {
         "prompt": (record.prompt, task.prompt_digest),
-        "sampling": (dict(record.sampling), task.sampling.identity),
+        "sampling": (dict(record.sampling), task.asked),
     }
     scorers = ", ".join(scorer.name for scorer in outdated(record, task))
     return [*(name for name, (was, now) in pairs.items() if was != now), *([f"scorer {scorers}"] if scorers else [])]

@@ -16,7 +16,7 @@ from typing import Any
 from evalgate.digest import canonical, digest
 from evalgate.errors import RecordError
 from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
-from evalgate.store.shape import ACCEPTANCE, HEADER, MEND, METRIC, ROW, ROW_REQUIRED, check, shown
+from evalgate.store.shape import ACCEPTANCE, HEADER, MEND, METRIC, METRIC_REQUIRED, ROW, ROW_REQUIRED, check, shown
 
 FORMAT = 1
 
@@ -169,7 +169,7 @@ def _header(line: bytes, where: str) -> dict[str, Any]:
         raise RecordError(what, where=f"{where}:1", mend=MEND)
     check(header, HEADER, f"{where}:1", required=HEADER.keys() - {"margins"})
     for metric in header["metrics"]:
-        check(metric, METRIC, f"{where}:1")
+        check(metric, METRIC, f"{where}:1", required=METRIC_REQUIRED)
     if header["acceptance"] is not None:
         check(header["acceptance"], ACCEPTANCE, f"{where}:1")
     return header

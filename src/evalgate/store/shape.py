@@ -65,6 +65,7 @@ def _or_none(test: _Test) -> _Test:
 _TEXT = (_text, "text")
 _TEXTS = (_list_of(_text), "a list of texts")
 _TEXT_MAP = (_map_of(_text), "an object of texts")
+_COUNT = (_count, "a count")
 _OBJECT = (_object, "an object")
 _BOOL = (lambda value: isinstance(value, bool), "true or false")
 _BOUND = (_or_none(_number), "a finite number or null")
@@ -98,7 +99,10 @@ METRIC: Shape = {
     "binary": _BOOL,
     "higher_is_better": _BOOL,
     "weighted": _BOOL,
+    "judge": _TEXT,
+    "against": _TEXT,
 }
+METRIC_REQUIRED = frozenset(METRIC) - {"judge", "against"}
 ACCEPTANCE: Shape = {
     "by": _TEXT,
     "at": _TEXT,
@@ -121,6 +125,7 @@ ROW: Shape = {
     "finish": _TEXTS,
     "tokens": (lambda value: _list_of(_count)(value) and len(value) == 2, "two counts"),
     "error": _TEXT,
+    "look": _COUNT,
     "margin": (lambda value: _number(value) and value >= 0, "a finite number from 0"),
 }
 ROW_REQUIRED = frozenset(f.name for f in fields(Row) if f.default is MISSING and f.default_factory is MISSING)

@@ -1,0 +1,204 @@
+"""What can be compared at all: the rules that come before any statistics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evalgate import text
+from evalgate.compare import Comparison, compare, incomparable
+from evalgate.errors import EvalgateError
+from evalgate.gate.policy import Member, Outcome, Policy, Verdict
+
+if TYPE_CHECKING:
+    from evalgate.evaluation import Evaluation, Metric
+    from evalgate.stats import PairedTest
+
+MIN_COLLAPSED = 20  # as many equal outputs are no coincidence
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A member on its way: settled without statistics, or with a comparison to judge (neither, if it did not run).
+
+    Attributes:
+        member: what is judged.
+        settled: ERROR, NO BASELINE or INCOMPARABLE.
+        comparison: with the baseline.
+        value: the candidate's mean over all its samples, in the metric's own units.
+        anchor: comparison with the line's first baseline.
+        confirmation: comparison on the reserve, where that is what the reserve is for.
+        look: (this look, the last one) where the reserve is drawn in steps.
+        reserve: whether both sides could have more samples than they have.
+        asides: what to say besides.
+    """
+
+    member: Member
+    settled: Verdict | None = None
+    comparison: Comparison | None = None
+    value: float | None = None
+    anchor: Comparison | None = None
+    confirmation: Comparison | None = None
+    look: tuple[int, int] | None = None
+    reserve: bool = False
+    asides: tuple[str, ...] = ()
+
+    @property
+    def test(self) -> PairedTest | None:
+        """The comparison's test."""
+        return self.comparison.test if self.comparison else None
+
+    @property
+    def slices(self) -> int:
+        """How many slices of it are gated by themselves; of what did not run, as many as the baseline has."""
+        names, of = self.member.blocking_slices, self.member.baseline
+        if not self.member.blocking or not names:
+            return 0
+        if self.comparison:
+            return sum(part.blocking for part in self.comparison.slices)
+        return sum(name in names for name, _ in of.slices) if of else 0
+
+
+def examine(member: Member, policy: Policy) -> Case:
+    """ERROR, NO BASELINE and INCOMPARABLE; else the comparisons on the samples that are in play."""
+    if not member.ran:
+        return Case(member)
+    candidate, baseline = member.candidate, member.baseline
+    fault = _fault(member)
+    if fault or candidate is None:
+        return _settle(member, Outcome.ERROR, fault or "it was not evaluated")
+    broken = [f"; {said}" for said in floor(member, candidate.metric(member.metric), candidate.mean(member.metric))]
+    if baseline is None:
+        now = f"now {text.share(candidate.mean(member.metric))}  n={len(candidate.rows)}"
+        return _settle(member, Outcome.NO_BASELINE, "".join((f"no baseline yet, {now}", *broken)))
+    last = min(member.last_look, baseline.look)
+    stepwise = policy.reserve == "top-up" and last > 0 and _countable(candidate, member.metric)
+    look = min(candidate.look, last) if stepwise else 0
+    after, before = candidate.drawn(0, look), baseline.drawn(0, look)
+    try:
+        differences = incomparable(after, before, member.metric, strict=policy.engine == "strict")
+        if differences:
+            named = "; ".join(str(difference) for difference in differences)
+            reason = "".join((f"not comparable with the baseline: {named}", *broken))
+            return _settle(member, Outcome.INCOMPARABLE, reason)
+        comparison = _compare(member, after, before, policy, sequential=stepwise)
+        anchor, asides = _anchored(member, candidate, baseline, policy)
+        confirmation = _confirmation(member, candidate, baseline, policy)
+    except EvalgateError as error:
+        return _settle(member, Outcome.ERROR, str(error))
+    if comparison.same_weights:
+        asides = ("A/A: the same checkpoint on both sides", *asides)
+    if policy.reserve != "keep" and member.last_look > 0 and baseline.look == 0:
+        asides = (*asides, "the baseline has no reserve: accept one that was recorded with --eval-record-only")
+    return Case(
+        member,
+        comparison=comparison,
+        value=candidate.mean(member.metric),
+        anchor=anchor,
+        confirmation=confirmation,
+        look=(look, last) if stepwise else None,
+        reserve=candidate.look < last and (stepwise or policy.reserve == "confirm"),
+        asides=asides,
+    )
+
+
+def _compare(
+    member: Member, candidate: Evaluation, baseline: Evaluation, policy: Policy, *, sequential: bool = False
+) -> Comparison:
+    return compare(
+        candidate,
+        baseline,
+        member.metric,
+        gate=member.gate,
+        policy=policy,
+        golden=member.golden,
+        blocking_slices=member.blocking_slices if member.blocking else (),
+        labels=None if sequential else member.labels,
+        sequential=sequential,
+    )
+
+
+def _countable(candidate: Evaluation, metric: str) -> bool:
+    """Whether its samples may be drawn in steps: independent right-or-wrong answers, one generation each."""
+    spec = candidate.metric(metric)
+    plain = spec.binary and not spec.weighted and spec.against is None
+    return plain and candidate.clusters is None and candidate.sampling.get("n", 1) == 1
+
+
+def _confirmation(member: Member, candidate: Evaluation, baseline: Evaluation, policy: Policy) -> Comparison | None:
+    """The comparison on samples that had no part in the verdict, where both sides have them."""
+    if policy.reserve != "confirm" or not (candidate.look and baseline.look):
+        return None
+    after, before = (side.drawn(1, max(candidate.look, baseline.look)) for side in (candidate, baseline))
+    return None if incomparable(after, before, member.metric) else _compare(member, after, before, policy)
+
+
+def _settle(member: Member, outcome: Outcome, reason: str) -> Case:
+    scored = member.candidate if outcome is not Outcome.ERROR else None  # an error is never a score
+    verdict = Verdict(
+        task=member.task,
+        metric=member.metric,
+        blocking=member.blocking,
+        outcome=outcome,
+        reason=reason,
+        value=scored.mean(member.metric) if scored else None,
+        spec=scored.metric(member.metric) if scored else None,
+    )
+    return Case(member, verdict)
+
+
+def _fault(member: Member) -> str | None:
+    """Why there is no evaluation that could pass or fail."""
+    candidate = member.candidate
+    if member.error or candidate is None:
+        return member.error
+    there = [metric.name for metric in candidate.metrics]
+    if member.metric not in there:
+        return f"the evaluation has no metric {member.metric}; it has {', '.join(there) or 'none'}"
+    rows, unscored = candidate.rows, candidate.unscored(member.metric)
+    if not rows:
+        return "the evaluation has no samples"
+    if unscored:
+        first = unscored[0]
+        why = first.error or f"no score for {member.metric}"
+        return f"{len(unscored)} of {len(rows)} samples have no score, the first is {first.id}: {why}"
+    return _collapsed(candidate)
+
+
+def _collapsed(candidate: Evaluation) -> str | None:
+    """Every output the same, whatever was asked: that is no bad answer but a broken model or prompt."""
+    rows = candidate.rows
+    texts = (output for row in rows for output in row.outputs)
+    first = next(texts, None)
+    if first is None or len(rows) < MIN_COLLAPSED or any(output != first for output in texts):
+        return None
+    if all(row.target == rows[0].target for row in rows):
+        return None
+    return (
+        f"all {len(rows)} outputs are {first[:40]!r}, though the targets differ: "
+        "the weights are broken, or a stop text cuts every answer"
+    )
+
+
+def floor(member: Member, spec: Metric, value: float) -> list[str]:
+    """What to say of a broken floor; nothing if there is none or it holds."""
+    bound = member.gate.floor
+    if bound is None or math.isclose(value, bound, rel_tol=1e-12, abs_tol=1e-12):
+        return []
+    if spec.higher_is_better:
+        return [f"below its floor of {text.share(bound)}: {text.share(value)}"] if value < bound else []
+    return [f"above the {text.share(bound)} allowed: {text.share(value)}"] if value > bound else []
+
+
+def _anchored(
+    member: Member, candidate: Evaluation, baseline: Evaluation, policy: Policy
+) -> tuple[Comparison | None, tuple[str, ...]]:
+    """The comparison with the line's first baseline, on the task's own samples, or why there is none."""
+    if member.anchor is None or member.anchor.record == baseline.record:
+        return None, ()
+    after, anchor = candidate.drawn(0, 0), member.anchor.drawn(0, 0)
+    differences = incomparable(after, anchor, member.metric)
+    if differences:
+        return None, (f"drift is unknown, the anchor is not comparable: {differences[0]}",)
+    return compare(after, anchor, member.metric, gate=member.gate, policy=policy), ()
