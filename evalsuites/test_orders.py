@@ -43,7 +43,7 @@ orders = Task(
     samples=ROWS,
     prompt=PROMPT,
     sampling=Sampling(max_tokens=96, stop=("\n",)),
-    scorers=[function(same_order, name="same_order", gate=Gate(floor=0.30)), json_schema(ORDER)],
+    scorers=[function(same_order, binary=True, gate=Gate(floor=0.30)), json_schema(ORDER)],
     slices=SLICES,
 )
 
@@ -51,6 +51,6 @@ orders_structured = Task(
     samples=ROWS,
     prompt=PROMPT,
     sampling=Sampling(max_tokens=96, json_schema=ORDER),
-    scorers=[function(same_order, name="same_order")],
+    scorers=[function(same_order, binary=True)],
     slices=SLICES,
 )

@@ -14,7 +14,7 @@ from evalgate.digest import short
 from evalgate.errors import InputError, RecordError
 from evalgate.evaluation import Acceptance, Evaluation
 from evalgate.ledger import Entry, Ledger
-from evalgate.store import baseline_path, read_baseline, write_baseline
+from evalgate.store import anchor_path, baseline_path, read_baseline, write_baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,13 @@ def accept(
         )
     chosen = [evaluations[task] for task in wanted]
     for evaluation in chosen:
+        if evaluation.look < evaluation.policy.get("last_look", 0):
+            raise InputError(
+                f"its task keeps samples in reserve, and {evaluation.look} of {evaluation.policy['last_look']} steps "
+                "of them were drawn: a later top-up would have nothing to compare with",
+                where=evaluation.task,
+                mend="Record all of them first, answers known come from the cache: pytest … --eval-record-only.",
+            )
         if faults := evaluation.errors:
             raise RecordError(
                 f"{len(faults)} of {len(evaluation.rows)} rows have no answer ({faults[0].error})",
@@ -100,6 +107,11 @@ def _write(
         anchor=anchor,
         selected_from=selected_from(evaluation, before, entries, name),
     )
+    # Drift is measured from the anchor, so its record is committed too: a fresh clone must see what this machine sees.
+    if anchor == evaluation.digest:
+        anchor_path(path).unlink(missing_ok=True)
+    elif before and before.acceptance and before.digest == anchor:
+        write_baseline(anchor_path(path), before, before.acceptance)
     write_baseline(path, evaluation, acceptance)
     ledger.append(
         "accept",

@@ -43,6 +43,8 @@ class Config:
         baseline: name of the product whose baselines count, `None` for the only one.
         required: `suite/task::metric` of gates that must have run, or `all`.
         base: where an adapter's base lies, `None` for where the adapter says.
+        baseline_model: where the checkpoint behind the baselines lies; some of its prompts are then asked again in
+            every run, which says how much of a difference is noise. An adapter's base is found without it.
         seed: number of another measurement, whose draws are independent of the first's; `None` is the first.
         policy: how verdicts are reached; its fields are keys of the table.
         engine: see `EngineConfig`.
@@ -54,6 +56,7 @@ class Config:
     baseline: str | None = None
     required: tuple[str, ...] = ()
     base: str | None = None
+    baseline_model: str | None = None
     seed: int | None = None
     policy: Policy = field(default_factory=Policy)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -79,8 +82,9 @@ def load_config(rootdir: Path, overrides: Mapping[str, Any]) -> Config:
     """
     path = rootdir / "pyproject.toml"
     settings = {key: _checked(key, value, f"{path} [tool.evalgate]") for key, value in _flat(_table(path)).items()}
-    if settings.get("base"):
-        settings["base"] = str(rootdir / settings["base"])
+    for folder in ("base", "baseline_model"):
+        if settings.get(folder):
+            settings[folder] = str(rootdir / settings[folder])
     typed = {key: value for key, value in overrides.items() if value is not None}
     settings |= {key: _checked(key, value, f"--eval-{_option(key)}") for key, value in typed.items()}
 
@@ -135,6 +139,7 @@ _RULES: dict[str, _Rule] = {
     "baseline": _text("support-bot"),
     "required": (_is_required, "'all', or a list of 'suite/task::metric'"),
     "base": _text("models/base"),
+    "baseline_model": _text("runs/v1"),
     "seed": (lambda value: type(value) is int and value >= 0, "a whole number from 0, such as 1"),
     "alpha": _share(0, 0.5, 0.05),
     "power": (lambda value: _is_number(value) and 0 < value < 1, "a number between 0 and 1, such as 0.8"),
@@ -145,6 +150,7 @@ _RULES: dict[str, _Rule] = {
     "inconclusive": _choice("warn", "fail"),
     "pass_rule": _choice("pooled", "all"),
     "compare_policy": _choice("warn", "strict"),
+    "reserve": _choice("keep", "top-up", "confirm"),
     "engine.name": _text("vllm"),
     "engine.python": _text("/opt/vllm/bin/python"),
     "engine.start_timeout": (lambda value: _is_number(value) and value > 0, "seconds above 0, such as 600"),

@@ -101,15 +101,16 @@ class Evaluator:
         """Whether an engine had to be started."""
         return self._engine is not None
 
-    def plan(self, task_id: str, task: Task, again: int | None = None) -> tuple[TaskPlan, ...]:
+    def plan(self, task_id: str, task: Task, again: int | None = None, look: int = 0) -> tuple[TaskPlan, ...]:
         """Read the eval data and render the prompts, one plan per checkpoint; every fault is the user's and typed.
 
         Args:
             task_id: `suite/task`.
             task: as declared.
             again: number of another measurement with fresh seeds (`--eval-seed`), `None` for the task's own seed.
+            look: up to which step the task's reserve is drawn.
         """
-        samples = read_samples(task, task_id)
+        samples = read_samples(task, task_id, look)
         content = samples_digest(samples)
         declared = [render_prompt(task, sample) for sample in samples]
         return tuple(

@@ -194,12 +194,16 @@ class PowerPlan:
 
 
 def family_steps(family: Iterable[tuple[Task, Sequence[Sample]]]) -> int:
-    """The tests that Holm's method steps through: one per blocking metric.
+    """The tests that Holm's method steps through: one per blocking metric, and per value of its blocking slices.
 
     Args:
         family: every task that was collected, with the samples of those that will run.
     """
-    return sum(len(task.blocking) for task, _ in family)
+
+    def values(task: Task, samples: Sequence[Sample]) -> int:
+        return sum(len({sample.slices[name] for sample in samples}) for name in task.blocking_slices)
+
+    return sum(len(task.blocking) * (1 + values(task, samples)) for task, samples in family)
 
 
 def strictest_level(alpha: float, steps: int) -> float:

@@ -60,7 +60,7 @@ def decide_cases(cases: Sequence[Case], policy: Policy) -> Family:
     )
 
 
-def expected_false_alarms(members: Sequence[Member], policy: Policy, nights: int = 30) -> float:
+def expected_false_alarms(members: Sequence[Member], policy: Policy, runs: int = 30) -> float:
     """How often a model that never changed would be blocked in so many runs, each of a new candidate.
 
     A regression that must show again, at level `CONFIRM`, on a reserve that had no part in finding it is a false alarm
@@ -68,7 +68,7 @@ def expected_false_alarms(members: Sequence[Member], policy: Policy, nights: int
     """
     blocking = [member for member in members if member.blocking]
     kept = all(member.last_look and member.baseline and member.baseline.look for member in blocking)
-    return nights * policy.alpha * (CONFIRM if policy.reserve == "confirm" and blocking and kept else 1.0)
+    return runs * policy.alpha * (CONFIRM if policy.reserve == "confirm" and blocking and kept else 1.0)
 
 
 def _adjusted(cases: Sequence[Case]) -> tuple[list[Case], list[float | None]]:

@@ -7,6 +7,7 @@ from argparse import ArgumentError
 import pytest
 
 SHORT_FORM_TAKEN = pytest.StashKey[bool]()
+NIGHTLY_ALPHA = 0.01
 MODEL_HELP = (
     "checkpoint to gate: a version folder, a Hugging Face folder, a PEFT adapter folder, name@40-hex-revision of a hub "
     "model in the local cache, or models:/name@alias of an MLflow registry; several times: several in one engine"
@@ -52,6 +53,21 @@ def add(parser: pytest.Parser) -> None:
         metavar="N",
         help="measure again: draw with seeds that are independent of every other N's (default: the tasks' own seeds)",
     )
+    option(
+        "--eval-top-up",
+        action="store_true",
+        help="where right-or-wrong samples do not decide, draw the task's reserve in steps (tested by e-values)",
+    )
+    option(
+        "--eval-nightly",
+        action="store_true",
+        help=f"a new candidate every night: level {NIGHTLY_ALPHA}; a regression must show on the task's reserve too",
+    )
+    option(
+        "--eval-baseline-model",
+        metavar="DIR",
+        help="checkpoint behind the baselines; some prompts are asked again of it, which measures the noise",
+    )
     option("--eval-reports", metavar="DIR", help="where model cards are written (reports)")
 
 
@@ -77,11 +93,14 @@ def is_gated(config: pytest.Config) -> bool:
 
 def overrides(config: pytest.Config) -> dict[str, object]:
     """What was typed, by the names of the settings in `[tool.evalgate]`; flags win."""
+    nightly, top_up = config.option.eval_nightly, config.option.eval_top_up
     given = {
         "base": config.option.eval_base,
         "baseline": config.option.eval_baseline,
         "engine.name": config.option.eval_engine,
-        "alpha": config.option.eval_alpha,
+        "alpha": NIGHTLY_ALPHA if nightly and config.option.eval_alpha is None else config.option.eval_alpha,
+        "reserve": "confirm" if nightly else "top-up" if top_up else None,
+        "baseline_model": config.option.eval_baseline_model,
         "inconclusive": config.option.eval_inconclusive,
         "compare_policy": config.option.eval_compare_policy,
         "seed": config.option.eval_seed,
@@ -99,6 +118,10 @@ def refuse_misuse(config: pytest.Config) -> None:
         )
     if value("eval_seed") is not None and value("eval_records"):
         raise pytest.UsageError("--eval-seed draws answers, and records have theirs: leave out one of the two.")
+    if value("eval_top_up") and value("eval_nightly"):
+        raise pytest.UsageError(
+            "--eval-top-up draws the reserve to decide, --eval-nightly keeps it to confirm: leave out one of them."
+        )
     if value("numprocesses", None) or value("dist", "no") != "no" or hasattr(config, "workerinput"):
         raise pytest.UsageError(
             "gates do not run under pytest-xdist: evalgate answers all tests in one engine batch, and each worker "

@@ -23,10 +23,11 @@
 
   const haystack = (s) => s.hay ||= [
     s.i, s.p, s.q, s.t, s.e, s.c, data.tasks[s.a].id, ...(s.o || []), ...(s.w || []), ...(s.g || []),
-    ...Object.values(s.x || {}), ...Object.values(s.v || {}),
+    s.n && "near tie", ...Object.values(s.x || {}), ...Object.values(s.v || {}),
   ].filter((text) => text != null).join("\n").toLowerCase();
 
-  const bucketOf = (s, chosen) => s.k[chosen ? chosen.m + 1 : 0];
+  const place = (chosen) => chosen ? chosen.m + 1 : 0; // in a sample's buckets
+  const bucketOf = (s, chosen) => s.k[place(chosen)];
   const order = Object.keys(data.buckets);
   let found = [], shown = 0;
 
@@ -52,7 +53,7 @@
   function show() {
     const chosen = chosenView(), from = shown;
     shown = Math.min(shown + PAGE, found.length);
-    list.append(...found.slice(from, shown).map((s) => sample(s, bucketOf(s, chosen))));
+    list.append(...found.slice(from, shown).map((s) => sample(s, place(chosen))));
     more.hidden = shown === found.length;
     more.textContent = `Show ${Math.min(PAGE, found.length - shown)} more`;
     const left = data.left_out ? ` ${number.format(data.left_out)} more are in the records only.` : "";
@@ -61,10 +62,11 @@
     return list.children[from];
   }
 
-  function sample(s, bucket) {
-    const task = data.tasks[s.a];
+  function sample(s, at) {
+    const task = data.tasks[s.a], bucket = s.k[at];
     const head = el("header", "", el("span", `bucket bucket-${bucket}`, data.buckets[bucket]), el("h3", "", s.i),
       el("span", "where", task.id));
+    if (s.n?.includes(at)) head.append(el("span", "tag tie", s.m === undefined ? "near tie" : `near tie, ${s.m} nat`));
     for (const tag of s.g || []) head.append(el("span", "tag", tag));
     if (s.c) head.append(el("span", "tag", `cluster ${s.c}`));
     if (s.z) head.append(el("span", "tag cut", "cut at max_tokens"));

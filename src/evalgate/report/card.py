@@ -12,8 +12,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -47,6 +47,9 @@ class CardData:
         ledger_head: hash of the ledger's last entry.
         command: what was typed.
         generated: UTC time, ISO 8601.
+        noise: what repeats of the same weights differ by, in one line.
+        near_ties: "suite/task::metric" to the ids of the flipped samples where numeric noise alone can make the flip.
+        lines: what the run says besides, a line each.
     """
 
     name: str
@@ -57,6 +60,9 @@ class CardData:
     ledger_head: str | None
     command: str
     generated: str
+    noise: str | None = None
+    near_ties: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lines: Sequence[str] = ()
 
 
 def write_card(data: CardData, folder: Path) -> Path:
@@ -85,7 +91,7 @@ def render_card(data: CardData) -> str:
         {task: side[task] for task in dict.fromkeys(v.task for v in family.verdicts) if task in side}
         for side in (data.candidates, data.baselines)
     )
-    lines = view.lines(family)
+    lines = view.lines(family, data.near_ties)
     style, script = (_asset(name) for name in ("card.css", "card.js"))
     page = _environment().get_template("template.html")
     html = page.render(
@@ -107,8 +113,9 @@ def render_card(data: CardData) -> str:
         settings=view.policy(family),
         tasks=[(task, view.task_fields(e, baselines.get(task))) for task, e in candidates.items()],
         statement=data.statement and _markdown(data.statement),
+        noise=data.noise and data.noise.removeprefix("noise floor: "),
         buckets=BUCKETS,
-        samples=Markup(_json(payload(family, candidates, baselines))),  # noqa: S704 - escaped by _json
+        samples=Markup(_json(payload(family, candidates, baselines, data.near_ties))),  # noqa: S704 - escaped by _json
         style=Markup(style),  # noqa: S704 - ours
         script=Markup(script),  # noqa: S704 - ours
         policy=_policy(style, script),

@@ -6,13 +6,14 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from evalgate import text
 from evalgate.digest import short
 from evalgate.gate import SLICE_Q, Outcome
+from evalgate.gate.verdicts import p_values
 
 if TYPE_CHECKING:
     from evalgate.compare import Comparison, SliceResult
@@ -82,9 +83,16 @@ def why(verdict: Verdict) -> str:
     return verdict.reason.removeprefix(f"{text.headline(verdict.comparison)}; " if verdict.comparison else "")
 
 
-def verdict_line(verdict: Verdict, *, nodeid: str) -> str:
-    """A test and what came out: `….py::addition::exact_match  FAILED  -6.2 pt [-9.1, -3.4]  n=500  …`."""
-    return f"{safe(nodeid, 300)}  {status_word(verdict)}"
+def near_tie_counts(verdict: Verdict, near_ties: Mapping[str, Collection[str]] | None) -> tuple[int, int]:
+    """How many of the samples that broke, and of those that were fixed, are near ties.
+
+    Args:
+        verdict: of the metric.
+        near_ties: "suite/task::metric" to the ids of flipped samples where numeric noise alone can make the flip.
+    """
+    ids = frozenset((near_ties or {}).get(f"{verdict.task}::{verdict.metric}", ()))
+    comparison = verdict.comparison
+    return (len(ids.intersection(comparison.broken)), len(ids.intersection(comparison.fixed))) if comparison else (0, 0)
 
 
 def detail_lines(
@@ -95,7 +103,7 @@ def detail_lines(
     baseline: Evaluation | None = None,
     accept: str | None = None,
 ) -> list[str]:
-    """What to know next, indented under `verdict_line`.
+    """What to know next, indented under `status_word`.
 
     Args:
         verdict: of the metric.
@@ -173,6 +181,7 @@ def summary_lines(
     name: str,
     card: str,
     ledger_head: str | None = None,
+    near_ties: Mapping[str, Collection[str]] | None = None,
     width: int | None = None,
     color: bool = False,
 ) -> list[str]:
@@ -183,6 +192,7 @@ def summary_lines(
         name: of the checkpoint.
         card: path of the card.
         ledger_head: hash of the ledger's last entry.
+        near_ties: see `near_tie_counts`; counted for each metric that regressed.
         width: columns, by default the terminal's; where a table does not fit, each metric takes two lines.
         color: paint outcomes (imports rich).
     """
@@ -192,7 +202,7 @@ def summary_lines(
     lines = wrapped(f"{title}{family.outcome}  {safe(family.reason, 400)}", width)
     lines[0] = title + lines[0].removeprefix(title).replace(family.outcome, paint(family.outcome, family.outcome), 1)
     lines += _table(family.verdicts, width, paint)
-    for note in _notes(family):
+    for note in _notes(family, near_ties):
         lines += wrapped(f"  {note}", width)
     return lines + wrapped(f"  Card: {safe(card)}" + (f"  Ledger: {short(ledger_head)}" if ledger_head else ""), width)
 
@@ -229,8 +239,8 @@ def _table(verdicts: Sequence[Verdict], width: int, paint: Callable[[str, Outcom
     ]
 
 
-def _notes(family: Family) -> Iterable[str]:
-    """In a line of their own: the pooled test, what did not run, what is undecided, slices, differing environments."""
+def _notes(family: Family, near_ties: Mapping[str, Collection[str]] | None) -> Iterable[str]:
+    """In a line of their own: the pooled test, what did not run or is undecided, near ties, slices, environments."""
     if family.pooled:
         yield _pooled(family.pooled, family.policy.pooled_margin)
     if family.partial:
@@ -241,21 +251,33 @@ def _notes(family: Family) -> Iterable[str]:
             yield f"{verdict.outcome} {_member(verdict)}: {safe(verdict.reason)}"
         elif verdict.outcome is Outcome.INCONCLUSIVE:
             yield f"INCONCLUSIVE {_member(verdict)}: {safe(why(verdict), 400)}"
-    slices = [
-        f"slice {_member(verdict)} {_slice(part)}: {slice_effect(part, comparison.metric)} "
-        f"(n={part.n}, {text.p_value(part.q, 'q')})"
+        elif verdict.outcome is Outcome.REGRESSION and (tied := near_tie_counts(verdict, near_ties)[0]):
+            are = "is a near tie" if tied == 1 else "are near ties"
+            yield f"{_member(verdict)}: {tied} of {len(verdict.comparison.broken)} broken samples {are}"
+    dropped = [
+        (verdict, part)
         for verdict in family.verdicts
-        if verdict.blocking and (comparison := verdict.comparison)
-        for part in comparison.slices
+        if verdict.blocking and verdict.comparison
+        for part in verdict.comparison.slices
         if part.q is not None and part.q <= SLICE_Q
     ]
-    yield from slices[:_SLICES]
+    slices = sorted(dropped, key=lambda each: not each[1].blocking)  # those that block are never among the uncounted
+    yield from (_dropped(verdict, part) for verdict, part in slices[:_SLICES])
     if len(slices) > _SLICES:
         yield f"{len(slices) - _SLICES} more slices dropped; the card has them"
     for said, count in Counter(
         str(note) for v in family.verdicts if v.comparison for note in v.comparison.notes
     ).items():
         yield f"note: {safe(said)} ({count} {'metric' if count == 1 else 'metrics'})"
+
+
+def _dropped(verdict: Verdict, part: SliceResult) -> str:
+    """A slice that got worse: a warning, or with its adjusted p where it is gated by itself."""
+    assert verdict.comparison  # noqa: S101 - it has the slice
+    effect, numbers = slice_effect(part, verdict.comparison.metric), f"n={part.n}, {text.p_value(part.q or 0.0, 'q')}"
+    if part.p_adjusted is not None and verdict.level is not None:
+        numbers += f", adjusted {text.p_value(part.p_adjusted)} at level {text.probability(verdict.level)}"
+    return f"{'blocking ' if part.blocking else ''}slice {_member(verdict)} {_slice(part)}: {effect} ({numbers})"
 
 
 def _pooled(test: PairedTest, margin: float) -> str:
@@ -279,8 +301,15 @@ def wrapped(line: str, width: int) -> list[str]:
 # -- JUnit ------------------------------------------------------------------------------------------------------------
 
 
-def junit_properties(verdict: Verdict) -> list[tuple[str, str]]:
-    """`evalgate.*` properties of a test case: the verdict in words, and its numbers in the metric's own units."""
+def junit_properties(
+    verdict: Verdict, *, near_ties: Mapping[str, Collection[str]] | None = None
+) -> list[tuple[str, str]]:
+    """`evalgate.*` properties of a test case: the verdict in words, and its numbers in the metric's own units.
+
+    Args:
+        verdict: of the metric.
+        near_ties: see `near_tie_counts`; how many of the broken samples are near ties, where any is.
+    """
     found: dict[str, object] = {
         "says": status_word(verdict),
         "outcome": verdict.outcome,
@@ -295,8 +324,13 @@ def junit_properties(verdict: Verdict) -> list[tuple[str, str]]:
         found |= {
             "broken": len(comparison.broken),
             "fixed": len(comparison.fixed),
+            "near_ties": near_tie_counts(verdict, near_ties)[0] or None,
             "baseline": comparison.baseline_digest,
         }
+    if verdict.look:
+        found["look"] = "{} of {}".format(*verdict.look)
+    if verdict.confirmation:
+        found["confirmation_p"] = p_values(verdict.confirmation.test)[0]
     found |= {"p_adjusted": verdict.p_adjusted, "level": verdict.level, "needed": verdict.needed}
     return [
         (f"evalgate.{name}", f"{value:.6g}" if isinstance(value, float) else str(value))

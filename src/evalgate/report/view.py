@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from evalgate import text
 from evalgate.gate import SLICE_Q, Outcome
-from evalgate.report.terminal import slice_effect, why
+from evalgate.gate.verdicts import p_values
+from evalgate.report.terminal import near_tie_counts, slice_effect, why
 
 if TYPE_CHECKING:
-    from evalgate.compare import Comparison
+    from evalgate.compare import Comparison, SliceResult
     from evalgate.evaluation import Evaluation, Metric
     from evalgate.gate import Family, Policy, Verdict
     from evalgate.stats import PairedTest
 
 SLICES_SHOWN = 12
+_DETERMINISM = {
+    "batch-invariant": "batch-invariant: batch invariance on, so the last bits of an answer depend on its request alone",
+    "scheduling": "scheduling: batch invariance off, so the last bits of an answer depend on what runs beside it",
+}
 _TICKS = (1, 2, 5, 10, 20, 50, 100)
 _SHAPES = {
     Outcome.PASS: "pass",
@@ -92,11 +97,32 @@ class Line:
     level: str = ""
     margin: str = ""
     ends: tuple[float, float, float, float] | None = None  # delta, low, high, margin in points
+    near_ties: tuple[int, int] = (0, 0)  # among the broken, among the fixed
 
     @property
     def why(self) -> str:
         """What the numbers in the row do not say."""
         return why(self.verdict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reserve and human labels have to do with it, a line each."""
+        verdict, said = self.verdict, []
+        if verdict.look:
+            look, last = verdict.look
+            said.append(f"Reserve: look {look} of {last}; p is that of an e-value, which holds at every look.")
+        if verdict.confirmation:
+            again, p = verdict.confirmation, text.p_value(p_values(verdict.confirmation.test)[0])
+            broken, fixed = len(again.broken), len(again.fixed)
+            said.append(f"Reserve: of {again.test.n:,} samples {broken:,} broke and {fixed:,} were fixed, {p}.")
+        if verdict.comparison and verdict.comparison.test.method == "prediction-powered":
+            said.append("The judge's scores are corrected by human labels.")
+        return said
+
+    @property
+    def query(self) -> str:
+        """What finds the samples of the comparison alone, where those of a confirmation are shown as well."""
+        return "reserve=no" if self.verdict.confirmation else ""
 
     @property
     def shape(self) -> str:
@@ -109,12 +135,14 @@ class Line:
         return f"{self.effect}, interval {self.interval}, tolerated drop {self.margin}"
 
 
-def lines(family: Family) -> list[Line]:
-    """One line per verdict, in its order."""
-    return [_line(verdict, number) for number, verdict in enumerate(family.verdicts)]
+def lines(family: Family, near_ties: Mapping[str, Collection[str]] | None = None) -> list[Line]:
+    """One line per verdict, in its order; `near_ties` as `near_tie_counts` takes them."""
+    return [
+        _line(verdict, number, near_tie_counts(verdict, near_ties)) for number, verdict in enumerate(family.verdicts)
+    ]
 
 
-def _line(verdict: Verdict, number: int) -> Line:
+def _line(verdict: Verdict, number: int, near_ties: tuple[int, int]) -> Line:
     comparison = verdict.comparison
     if comparison is None:
         return Line(verdict, number, now="" if verdict.value is None else text.share(verdict.value))
@@ -135,6 +163,7 @@ def _line(verdict: Verdict, number: int) -> Line:
         level="" if verdict.level is None else text.probability(verdict.level),
         margin=text.effect(comparison.margin, metric, before, sign=False),
         ends=(delta, low, high, -margin),
+        near_ties=near_ties,
     )
 
 
@@ -181,7 +210,7 @@ def _worst(comparison: Comparison) -> float:
 
 
 def slices(family: Family) -> list[dict[str, Any]]:
-    """Per metric its slices, worst first; the better ones beyond `SLICES_SHOWN` are counted."""
+    """Per metric its slices, worst first; beyond `SLICES_SHOWN` those that do not block are counted."""
     found = []
     for number, verdict in enumerate(family.verdicts):
         comparison = verdict.comparison
@@ -195,13 +224,38 @@ def slices(family: Family) -> list[dict[str, Any]]:
                 "now": text.share(part.candidate),
                 "n": f"{part.n:,}",
                 "q": "" if part.q is None else text.probability(part.q),
-                "warns": part.q is not None and part.q <= SLICE_Q,
+                "mark": _slice_mark(part, verdict.level),
+                "worse": _significant(part, verdict.level),
+                "p": "" if part.p_adjusted is None else text.probability(part.p_adjusted),
             }
-            for part in comparison.slices[:SLICES_SHOWN]
+            for place, part in enumerate(comparison.slices)
+            if place < SLICES_SHOWN or part.blocking
         ]
-        more = len(comparison.slices) - len(rows)
-        found.append({"number": number, "title": f"{verdict.task}::{verdict.metric}", "rows": rows, "more": more})
+        found.append(
+            {
+                "number": number,
+                "title": f"{verdict.task}::{verdict.metric}",
+                "rows": rows,
+                "more": len(comparison.slices) - len(rows),
+                "blocking": any(part.blocking for part in comparison.slices),
+                "level": "" if verdict.level is None else text.probability(verdict.level),
+            }
+        )
     return found
+
+
+def _significant(part: SliceResult, level: float | None) -> bool:
+    """Whether a slice got worse: held against its metric's level where it blocks, else by its q-value."""
+    if part.blocking and part.p_adjusted is not None and level is not None:
+        return part.p_adjusted <= level
+    return part.q is not None and part.q <= SLICE_Q
+
+
+def _slice_mark(part: SliceResult, level: float | None) -> str:
+    worse = _significant(part, level)
+    if part.blocking:
+        return "blocks, worse" if worse else "blocks"
+    return "warns" if worse else ""
 
 
 def comparability(family: Family) -> list[tuple[str, str]]:
@@ -258,8 +312,14 @@ def checkpoint(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Eva
 
 
 def environment(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
-    """Engine, versions, device, platform."""
-    return _sides(candidates, baselines, lambda evaluation: evaluation.environment)
+    """Engine, versions, device, determinism in words, platform."""
+    return _sides(candidates, baselines, _environment)
+
+
+def _environment(evaluation: Evaluation) -> Mapping[str, str]:
+    facts = _flat(evaluation.environment)
+    mode = "engine.determinism"
+    return facts | {mode: _DETERMINISM.get(facts[mode], facts[mode])} if mode in facts else facts
 
 
 def provenance(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
@@ -281,8 +341,9 @@ def _task_facts(evaluation: Evaluation) -> Mapping[str, Any]:
     gates = evaluation.policy.get("gates") or {}
     accepted = asdict(evaluation.acceptance) if evaluation.acceptance else None
     return {
-        "record": evaluation.digest,
+        "record": evaluation.record,
         "samples": f"{len(evaluation.rows):,}",
+        **({"samples of the reserve": f"{sum(row.look > 0 for row in evaluation.rows):,}"} if evaluation.look else {}),
         "samples without an answer": f"{len(evaluation.errors):,}",
         "answers cut at max_tokens": f"{sum('length' in row.finish for row in evaluation.rows):,}",
         "eval data": evaluation.samples,

@@ -8,7 +8,7 @@ from evalgate.evaluation import Evaluation
 from evalgate.rescore import outdated, rescore
 from evalgate.samples import read_samples
 from evalgate.session.words import Declared
-from evalgate.store import Store, baseline_path, read_baseline
+from evalgate.store import Store, anchor_path, baseline_path, read_baseline
 
 
 class Baselines:
@@ -16,12 +16,16 @@ class Baselines:
 
     Args:
         name: of the product line (`--eval-baseline`), `None` for the only one.
-        store: where the anchors' records may be.
+        store: where the anchors' records may be, too.
+
+    Attributes:
+        adrift: task id to why nobody can say how far its line has drifted.
     """
 
     def __init__(self, name: str | None, store: Store) -> None:
         self._name, self._store = name, store
         self._found: dict[str, Evaluation | None] = {}
+        self.adrift: dict[str, str] = {}
 
     def of(self, declared: Declared) -> Evaluation | None:
         """The accepted evaluation of a task, if there is one (RecordError where it is damaged)."""
@@ -31,12 +35,20 @@ class Baselines:
         return self._found[declared.id]
 
     def anchor(self, declared: Declared) -> Evaluation | None:
-        """The first accepted evaluation of the baseline's line, where there is another and its record is here."""
+        """The first accepted evaluation of the baseline's line, where that is another one."""
         baseline = self.of(declared)
         accepted = baseline.acceptance if baseline else None
         if baseline is None or accepted is None or accepted.anchor == baseline.digest:
             return None
-        return self._store.by_digest(baseline.task, accepted.anchor)
+        path = anchor_path(baseline_path(declared.suite.parent, declared.id, self._name))
+        kept = read_baseline(path, declared.id)
+        if kept is None or kept.digest != accepted.anchor:
+            kept = self._store.by_digest(baseline.task, accepted.anchor)
+        if kept is None:
+            self.adrift[declared.id] = (
+                f"drift from the anchor is not guarded: {path.name} is not in {path.parent.name}/"
+            )
+        return kept
 
 
 class Views:

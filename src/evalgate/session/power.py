@@ -85,6 +85,13 @@ def comparisons_entry(family: Family) -> dict[str, dict[str, float]]:
     }
 
 
+def flip_rate(ledger: Ledger) -> float:
+    """Share of answers that asking the baseline again changed, when that was last measured; 0 where it never was."""
+    measured = (entry.body.get("noise") for entry in islice(ledger.newest("verdict"), RECENT))
+    noise = next((found for found in measured if found and found["prompts"]), None)
+    return float(noise["flipped"]) / noise["prompts"] if noise else 0.0
+
+
 class _LastComparisons:
     """What the ledger's recent verdicts say of each metric; a ledger that says nothing is no error."""
 

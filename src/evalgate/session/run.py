@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,29 +17,22 @@ from evalgate.engines import EngineSettings
 from evalgate.errors import EngineError, RecordError
 from evalgate.evaluate import Evaluator, Progress, assemble
 from evalgate.evaluation import Evaluation
-from evalgate.gate import Family, Gate, Member, Verdict, decide
+from evalgate.gate import Gate, Member, Verdict, decide, expected_false_alarms
 from evalgate.ledger import Ledger
+from evalgate.noise import NoiseFloor, canary, measure
 from evalgate.plan import Plan, TaskPlan
 from evalgate.power import PowerPlan
-from evalgate.rescore import outdated
+from evalgate.preflight import read_checkpoint, resolve_model
+from evalgate.samples import RESERVE_STEPS, last_look, read_labels
 from evalgate.session.baselines import Baselines, Views, chosen_among
 from evalgate.session.candidates import from_models, from_records
-from evalgate.session.power import comparisons_entry, power_of
+from evalgate.session.power import flip_rate, power_of
+from evalgate.session.reports import Report, changed_since, gates_of, ties_of, verdict_entry
 from evalgate.session.words import Candidate, Declared, Selected, declare
 from evalgate.store import Store
-from evalgate.task import Task
 
 if TYPE_CHECKING:
     from evalgate.scoring import Scorer
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What came out for one candidate."""
-
-    candidate: Candidate
-    family: Family
-    card: Path
 
 
 class Session:
@@ -79,7 +72,11 @@ class Session:
         self.error: str | None = None
         self.lines: list[str] = []
         self.power: PowerPlan | None = None
+        self.floor: NoiseFloor | None = None
         self._plans: dict[tuple[str, str], TaskPlan] = {}
+        self._labels: dict[str, dict[str, dict[tuple[str, str], float]]] = {}
+        self._last_looks: dict[str, int] = {}
+        self._recorded: set[tuple[str, str]] = set()
         self.baselines = Baselines(config.baseline, self.store)
         self.views = Views()
         self.evaluator = Evaluator(
@@ -93,7 +90,14 @@ class Session:
             ),
             self.cache,
             progress,
+            also=self._behind_baselines(base) if models else (),
         )
+
+    def _behind_baselines(self, base: Path | None) -> tuple[Checkpoint, ...]:
+        """The checkpoint that the settings say is behind the baselines."""
+        if not self.config.baseline_model:
+            return ()
+        return (read_checkpoint(resolve_model(self.config.baseline_model), base=base, memo=self.cache.files),)
 
     # -- before the engine --------------------------------------------------------------------------------------------
 
@@ -105,17 +109,23 @@ class Session:
         """Everything that can be wrong before an engine is needed: eval data, prompts, baselines, templates."""
         for task_id in dict.fromkeys(s.task for s in selected):
             declared = self.declared[task_id]
+            self._last_looks[task_id] = last_look(declared.task, task_id)
+            self._labels[task_id] = read_labels(declared.task, task_id) if declared.task.labels is not None else {}
             if any(c.checkpoint for c in self.candidates.values()):
                 wanted = {s.candidate for s in selected if s.task == task_id}
-                self._plan(declared, wanted)
+                self._plan(declared, wanted, self._first_look(declared))
             self.baselines.of(declared)
         if self._plans:
             if not self.record_only:
                 self.power = self._power(selected)
             self.ledger.append("plan", self._plan_entry(selected))
 
-    def _plan(self, declared: Declared, wanted: Collection[str]) -> None:
-        plans = self.evaluator.plan(declared.id, declared.task, self.config.seed)
+    def _first_look(self, declared: Declared) -> int:
+        """What may become a baseline is recorded with the whole reserve; else none of it is drawn yet."""
+        return RESERVE_STEPS if self.record_only or self.baselines.of(declared) is None else 0
+
+    def _plan(self, declared: Declared, wanted: Collection[str], look: int) -> None:
+        plans = self.evaluator.plan(declared.id, declared.task, self.config.seed, look)
         by_digest = {candidate.digest: candidate.name for candidate in self.candidates.values()}
         for plan in plans:
             name = by_digest[plan.checkpoint.digest]
@@ -132,6 +142,7 @@ class Session:
             policy=self.config.policy,
             baselines=self.baselines,
             ledger=self.ledger,
+            flip_rate=flip_rate(self.ledger),
         )
 
     def _plan_entry(self, selected: Collection[Selected]) -> dict[str, Any]:
@@ -144,7 +155,8 @@ class Session:
             "eval_seed": self.config.seed,
             "seeds": {plan.id: plan.seed for plan in self._plans.values()},
             "policy": self._policy_entry(),
-            "gates": {id_: _gates(declared.task) for id_, declared in sorted(self.declared.items())},
+            "reserve": {task: last for task, last in self._last_looks.items() if last},
+            "gates": {id_: gates_of(declared.task) for id_, declared in sorted(self.declared.items())},
         }
 
     def _policy_entry(self) -> dict[str, Any]:
@@ -161,34 +173,68 @@ class Session:
         """Answer, score, record and decide; an engine failure is kept as the error of every gate."""
         try:
             self._evaluate(self._plans)
+            self._draw_reserve(selected)
         except EngineError as error:
             self.error = str(error)
+        self._record()
         if not self.record_only:
             for candidate in self.candidates.values():
                 if any(s.candidate == candidate.name for s in selected):
                     self.reports[candidate.name] = self._report(candidate, selected)
-            tasks = dict.fromkeys(s.task for s in selected)
-            baselines = [found for task in tasks if (found := self.baselines.of(self.declared[task]))]
-            self.lines += [*self.views.lines, *filter(None, [chosen_among(baselines)])]
+
+    def _draw_reserve(self, selected: Collection[Selected]) -> None:
+        """More samples for the tasks that they can still decide, look after look."""
+        policy = self.config.policy
+        while policy.reserve != "keep" and not self.record_only:
+            plans: dict[tuple[str, str], TaskPlan] = {}
+            for candidate in self.candidates.values():
+                if candidate.checkpoint is None:  # records hold what was drawn where the model is
+                    continue
+                for task in decide(self._members(candidate, selected), policy).wants_reserve:
+                    key = task, candidate.name
+                    look = self.evaluations[key].look + 1 if policy.reserve == "top-up" else RESERVE_STEPS
+                    self._plan(self.declared[task], {candidate.name}, look)
+                    plans[key] = self._plans[key]
+            if not plans:
+                return
+            self._evaluate(plans)
 
     def _evaluate(self, plans: Mapping[tuple[str, str], TaskPlan]) -> None:
         if not plans:
             return
-        answers = self.evaluator.answer(Plan(tuple(plans.values())))
+        tasks = {task_id: self.baselines.of(self.declared[task_id]) for task_id, _ in plans}
+        baselines = {task_id: found for task_id, found in tasks.items() if found}
+        asked = None
+        if not self.evaluator.started:  # once, with what starts the engine
+            chosen = (canary(baselines, plans.values(), checkpoint) for checkpoint in self.evaluator.known)
+            asked = next((found for found in chosen if found.asked), None)
+        answers = self.evaluator.answer(Plan(tuple(plans.values())), asked.requests if asked else ())
         self.lines.append(
             f"{answers.generated} answers generated in {answers.seconds:.1f} s, {answers.cached} from the cache"
             + ("" if self.evaluator.started else " (no engine started)")
         )
+        if asked and answers.generated:
+            self.floor = measure(asked, answers.canary, self.evaluator.reported(asked.checkpoint))
+            self.lines.append(self.floor.said)
         for (task_id, name), plan in plans.items():
-            evaluation = assemble(
+            gates = {"gates": gates_of(plan.task), "golden": list(plan.task.golden)}
+            self.evaluations[task_id, name] = assemble(
                 plan,
                 answers.completions,
                 environment={"engine": self.evaluator.environment(plan.checkpoint), "platform": platform.platform()},
                 provenance=self._provenance(self.declared[task_id], plan.checkpoint),
-                policy={**self._policy_entry(), "gates": _gates(plan.task), "golden": list(plan.task.golden)},
+                policy={**self._policy_entry(), **gates, "last_look": self._last_look(self.declared[task_id])},
             )
-            self.store.write(evaluation)
-            self.evaluations[task_id, name] = evaluation
+            self._recorded.discard((task_id, name))
+
+    def _last_look(self, declared: Declared) -> int:
+        return self._last_looks.setdefault(declared.id, last_look(declared.task, declared.id))
+
+    def _record(self) -> None:
+        """Write every evaluation once it has all the samples that were drawn for it."""
+        for key in self.evaluations.keys() - self._recorded:
+            self.store.write(self.evaluations[key])
+            self._recorded.add(key)
 
     def _provenance(self, declared: Declared, checkpoint: Checkpoint) -> dict[str, Any]:
         suites = declared.suite.parent
@@ -217,8 +263,9 @@ class Session:
         if chosen.checkpoint is None:
             return self._from_records(chosen, declared)
         self.declare(declared)
-        self._plan(declared, {candidate})
+        self._plan(declared, {candidate}, self._first_look(declared))
         self._evaluate({key: self._plans[key]})
+        self._record()
         return self.evaluations[key]
 
     def _from_records(self, candidate: Candidate, declared: Declared) -> Evaluation:
@@ -229,7 +276,7 @@ class Session:
                 mend="Record it where the model is, with pytest --model … --eval-record-only.",
             )
         view = self.views.of(declared, record)
-        changed = _changed(view, declared.task)
+        changed = changed_since(view, declared.task)
         if changed:
             raise RecordError(
                 f"the record of {declared.id} was made with another {', '.join(changed)} than the suite declares now",
@@ -242,24 +289,13 @@ class Session:
     def _report(self, candidate: Candidate, selected: Collection[Selected]) -> Report:
         from evalgate.report import CardData, write_card
 
-        chosen = {(s.task, s.metric) for s in selected if s.candidate == candidate.name}
-        members = [
-            self._member(candidate, declared, scorer, (declared.id, scorer.name) in chosen)
-            for declared in self.declared.values()
-            for scorer in declared.task.scorers
-        ]
+        members = self._members(candidate, selected)
         family = decide(members, self.config.policy)
-        entry = {
-            "candidate": candidate.digest,
-            "name": candidate.name,
-            "outcome": str(family.outcome),
-            "verdicts": {f"{v.task}::{v.metric}": str(v.outcome) for v in family.verdicts},
-            "tests": comparisons_entry(family),
-            "records": {m.task: m.candidate.record for m in members if m.candidate},
-            "seeds": {m.task: m.candidate.seed for m in members if m.candidate},
-            "baselines": {m.task: m.baseline.record for m in members if m.baseline},
-        }
-        head = self.ledger.append("verdict", entry).hash
+        notes = self._notes(selected)
+        if self.config.policy.reserve == "confirm":
+            alarms = expected_false_alarms(members, self.config.policy)
+            notes.append(f"{candidate.name}: a model that never changed would be blocked {alarms:.2g} times in 30 runs")
+        head = self.ledger.append("verdict", verdict_entry(candidate, family, members, self.floor)).hash
         statements = sorted({d.suite.parent / "model_card.md" for d in self.declared.values()})
         card = write_card(
             CardData(
@@ -270,15 +306,39 @@ class Session:
                 statement="\n\n".join(p.read_text("utf-8") for p in statements if p.is_file()) or None,
                 ledger_head=head,
                 command=self.command,
+                noise=self.floor.said if self.floor else None,
+                near_ties=ties_of(members, self.floor),
+                lines=tuple(notes),
                 generated=datetime.now(UTC).isoformat(timespec="seconds"),
             ),
             self.root / self.config.reports / candidate.name,
         )
+        self.lines += [note for note in notes if note not in self.lines]
         return Report(candidate, family, card)
+
+    def _notes(self, selected: Collection[Selected]) -> list[str]:
+        """What people should know of the baselines: scored again, chosen among several."""
+        tasks = dict.fromkeys(s.task for s in selected)
+        baselines = [found for task in tasks if (found := self.baselines.of(self.declared[task]))]
+        adrift = [f"{task}: {why}" for task, why in self.baselines.adrift.items()]
+        return [*self.views.lines, *adrift, *filter(None, [chosen_among(baselines)])]
+
+    def _members(self, candidate: Candidate, selected: Collection[Selected]) -> list[Member]:
+        chosen = {(s.task, s.metric) for s in selected if s.candidate == candidate.name}
+        return [
+            self._member(candidate, declared, scorer, (declared.id, scorer.name) in chosen)
+            for declared in self.declared.values()
+            for scorer in declared.task.scorers
+        ]
 
     def _member(self, candidate: Candidate, declared: Declared, scorer: Scorer, ran: bool) -> Member:
         evaluation, error = None, self.error
-        baseline, anchor = (self.baselines.of(declared), self.baselines.anchor(declared)) if ran else (None, None)
+        # A task that did not run counts with as many blocking slices as its baseline has.
+        needed = ran or bool(declared.task.blocking_slices)
+        baseline, anchor = (
+            self.baselines.of(declared) if needed else None,
+            self.baselines.anchor(declared) if ran else None,
+        )
         if ran and not error:
             try:
                 evaluation = self.evaluation(declared, candidate.name)
@@ -290,6 +350,9 @@ class Session:
             blocking=scorer in declared.task.blocking,
             gate=scorer.gate or Gate(),
             golden=tuple(declared.task.golden),
+            blocking_slices=tuple(declared.task.blocking_slices),
+            labels=self._labels.get(declared.id, {}).get(scorer.name, {}),
+            last_look=self._last_look(declared) if ran else 0,
             ran=ran,
             candidate=evaluation,
             baseline=self.views.of(declared, baseline) if baseline else None,
@@ -322,20 +385,3 @@ class Session:
         """End children and close the cache."""
         self.evaluator.close()
         self.cache.close()
-
-
-def _gates(task: Task) -> dict[str, Any]:
-    return {
-        scorer.name: {"margin": scorer.gate.margin, "floor": scorer.gate.floor} if scorer.gate else None
-        for scorer in task.scorers
-    }
-
-
-def _changed(record: Evaluation, task: Task) -> list[str]:
-    """What a record was made with that the suite no longer declares."""
-    pairs = {
-        "prompt": (record.prompt, task.prompt_digest),
-        "sampling": (dict(record.sampling), task.asked),
-    }
-    scorers = ", ".join(scorer.name for scorer in outdated(record, task))
-    return [*(name for name, (was, now) in pairs.items() if was != now), *([f"scorer {scorers}"] if scorers else [])]

@@ -1,6 +1,6 @@
 """Records and baselines on disk: written once, whole or absent, and checked in full whenever they are read."""
 
-from evalgate.store.baselines import baseline_path, parse_baseline, read_baseline, write_baseline
+from evalgate.store.baselines import anchor_path, baseline_path, parse_baseline, read_baseline, write_baseline
 from evalgate.store.files import write_atomically
 from evalgate.store.record import FORMAT, Header, parse, serialise
 from evalgate.store.records import Store, read_records
@@ -9,6 +9,7 @@ __all__ = [
     "FORMAT",
     "Header",
     "Store",
+    "anchor_path",
     "baseline_path",
     "parse",
     "parse_baseline",

@@ -18,6 +18,11 @@ def baseline_path(suite_dir: Path, task_id: str, name: str | None = None) -> Pat
     return suite_dir / "baselines" / suite_folder(suite) / f"{file_name(task)}{product}.jsonl"
 
 
+def anchor_path(baseline: Path) -> Path:
+    """Where the first baseline of a line is kept, once another has taken its place: in `anchors/` beside it."""
+    return baseline.parent / "anchors" / baseline.name
+
+
 def read_baseline(path: Path, task: str | None = None) -> Evaluation | None:
     """The accepted evaluation of a task, `None` where there is none yet (RecordError as `parse_baseline`)."""
     data = read_bytes(path)

@@ -1,0 +1,1 @@
+"""What `gate_characteristics.py` is made of: simulated answers, cells with bounds, other tools' rules, the page."""
