@@ -25,7 +25,6 @@ def power_of(
     policy: Policy,
     baselines: Baselines,
     ledger: Ledger,
-    flip_rate: float = 0.0,
 ) -> PowerPlan:
     """The power of the blocking metrics that will run.
 
@@ -35,13 +34,12 @@ def power_of(
         selected: (task id, metric) of what will run.
         policy: of the gate.
         baselines: read only where a margin is a share of one, or where the ledger has comparisons with several.
-        ledger: of the project.
-        flip_rate: share of answers that a repeated run changes by itself, where it was measured.
+        ledger: of the project, with its last comparisons and the flip rate that was last measured.
     """
     last = _LastComparisons(ledger, baselines)
     family = [(each.task, samples.get(id_, ())) for id_, each in declared.items()]
     planned = list(_planned(declared, samples, selected, baselines, last))
-    return plan_power(planned, policy, steps=family_steps(family), flip_rate=flip_rate)
+    return plan_power(planned, policy, steps=family_steps(family), flip_rate=_flip_rate(ledger))
 
 
 def _planned(
@@ -85,7 +83,7 @@ def comparisons_entry(family: Family) -> dict[str, dict[str, float]]:
     }
 
 
-def flip_rate(ledger: Ledger) -> float:
+def _flip_rate(ledger: Ledger) -> float:
     """Share of answers that asking the baseline again changed, when that was last measured; 0 where it never was."""
     measured = (entry.body.get("noise") for entry in islice(ledger.newest("verdict"), RECENT))
     noise = next((found for found in measured if found and found["prompts"]), None)

@@ -26,7 +26,7 @@ from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels
 from evalgate.session.baselines import Baselines, Views, chosen_among
 from evalgate.session.candidates import from_models, from_records
-from evalgate.session.power import flip_rate, power_of
+from evalgate.session.power import power_of
 from evalgate.session.reports import Report, changed_since, gates_of, ties_of, verdict_entry
 from evalgate.session.words import Candidate, Declared, Selected, declare
 from evalgate.store import Store
@@ -142,7 +142,6 @@ class Session:
             policy=self.config.policy,
             baselines=self.baselines,
             ledger=self.ledger,
-            flip_rate=flip_rate(self.ledger),
         )
 
     def _plan_entry(self, selected: Collection[Selected]) -> dict[str, Any]:
