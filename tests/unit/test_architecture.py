@@ -27,10 +27,21 @@ DOORS = {
     "mlflow": {"preflight"},
     "fsspec": {"store"},
     "sqlite3": {"cache"},
+    "ppi_py": {"stats"},
     "backports": {"importers"},
     "compression": {"importers"},
 }
-INSIDE_FUNCTIONS = {"numpy", "scipy", "statsmodels", "pandas", "jinja2", "jsonschema", "sacrebleu", "rouge_score"}
+INSIDE_FUNCTIONS = {
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "ppi_py",
+    "pandas",
+    "jinja2",
+    "jsonschema",
+    "sacrebleu",
+    "rouge_score",
+}
 
 
 def room(path: Path) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,14 +18,6 @@ from evalgate.stats import discordance_bound, minimum_detectable_effect, samples
 from tests.unit.evaluations import BITS, EXACT, SCORE, TOXIC, answers, evaluation
 
 ORDER = ("ERROR", "NO BASELINE", "INCOMPARABLE", "REGRESSION", "PASS", "INCONCLUSIVE")
-
-
-@pytest.fixture(autouse=True)
-def _cheap_collections() -> Iterator[None]:
-    """statsmodels' Holm collects garbage at every call, which takes longer than all else in a heap this large."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def member(

@@ -139,6 +139,16 @@ def test_power_cell_that_cannot_be() -> None:
         samples_needed(0.10, psi=0.05, alpha=0.05)
 
 
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_adjusted_p_values_are_those_of_statsmodels(p_values: list[float]) -> None:
+    """Holm, which is written out, and Benjamini-Hochberg equal `multipletests` for any p-values, ties included."""
+    from statsmodels.stats.multitest import multipletests
+
+    for ours, method in ((holm, "holm"), (benjamini_hochberg, "fdr_bh")):
+        assert ours(p_values) == pytest.approx(multipletests(p_values, method=method)[1], abs=1e-12)
+
+
 def test_power_at_the_strictest_step_of_holm() -> None:
     """One metric needs 493 questions, each of ten 932 at alpha/10, and 1062 at alpha/20, beside the pooled test."""
     assert samples_needed(0.05, psi=0.2, alpha=0.05 / 10) == 932

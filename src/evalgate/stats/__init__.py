@@ -2,7 +2,7 @@
 
 Scores are oriented so that higher is better; a difference is candidate minus baseline. Two one-sided questions:
 `p_reg`, is the candidate worse (H0 delta >= 0), and `p_ni`, is it worse by less than the margin (H0 delta <= -margin)?
-numpy, scipy and statsmodels are imported inside the functions: a pytest run without a checkpoint never pays for them.
+numpy and scipy are imported inside the functions: a pytest run without a checkpoint never pays for them.
 
 Arguments mean the same everywhere, and what breaks these rules is a ValueError that says what was expected and given:
 
