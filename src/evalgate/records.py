@@ -172,7 +172,11 @@ def describe(record: Evaluation) -> list[str]:
         "sampling": json.dumps({**record.sampling, "seed": record.seed}),
         "environment": json.dumps(dict(record.environment), sort_keys=True),
         "recorded": f"{record.provenance.get('created')} by {record.provenance.get('command')}",
+        "reserve": f"drawn up to step {record.look} of {record.policy.get('last_look', record.look)}"
+        if record.look
+        else None,
         "accepted": f"{accepted.at} by {accepted.by}: {accepted.why}" if accepted else None,
+        "chosen": f"among {accepted.selected_from} candidates" if accepted and accepted.selected_from > 1 else None,
         "incomplete": f"{len(record.errors)} rows without an answer" if record.errors else None,
     }
     lines = [f"{name:12} {value}" for name, value in facts.items() if value is not None]

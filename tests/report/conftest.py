@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Error, sync_playwright
 from evalgate.digest import digest
 from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
 from evalgate.gate import Family, Gate, Member, Policy, decide
+from evalgate.noise import near_ties
 from evalgate.report import CardData
 
 FLAGS = (
@@ -77,7 +79,7 @@ def evaluation(task: str, rows: Sequence[Row], metrics: Sequence[Metric], *, who
                 "version": "0.32.0",
                 "dtype": "float32",
                 "device": "cpu",
-                "determinism": "seeded",
+                "determinism": "scheduling",
             },
             "torch": "2.13.0",
             "platform": "Linux-6.1-x86_64",
@@ -280,6 +282,50 @@ def card(
     return CardData(family=family, candidates=candidates, baselines=baselines, **{**given, **fields})
 
 
+NOISE = "noise floor: 48 baseline prompts of v2 answered again, token-identical (batch invariance off, cpu)"
+LINES = ("sums/all: the baseline was chosen among 5 candidates.", "1.5 false alarms are to be expected in 30 runs.")
+
+
+@pytest.fixture(scope="session")
+def reserve_card() -> Callable[..., CardData]:
+    """A card of 500 sums, the last 200 of them from the reserve, with a slice that blocks and a measured noise floor.
+
+    Every fourth answer was decided by less than the noise; two scorers of which the second informs.
+    """
+
+    def make(reserve: str, blocking_slice: str = "digits") -> CardData:
+        was, now = (
+            evaluation(
+                "sums/all",
+                [
+                    replace(row, look=max(0, i // 100 - 2), margin=2e-5 if i % 4 == 0 else 0.7)
+                    for i, row in enumerate(rows)
+                ],
+                (EXACT, CHRF),
+                who=who,
+            )
+            for rows, who in zip(_sums(random.Random(7), 500, golden=0), ("v2", "v3"), strict=True)
+        )
+        members = [
+            Member(
+                task="sums/all",
+                metric=metric.name,
+                blocking=metric is EXACT,
+                gate=Gate(margin=0.02),
+                blocking_slices=(blocking_slice,),
+                last_look=2,
+                candidate=now,
+                baseline=was,
+            )
+            for metric in (EXACT, CHRF)
+        ]
+        ties = {f"sums/all::{metric.name}": near_ties(now, was, 1e-4, metric.name) for metric in (EXACT, CHRF)}
+        family = decide(members, Policy(reserve=reserve))
+        return card(family, {"sums/all": now}, {"sums/all": was}, noise=NOISE, lines=LINES, near_ties=ties)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def sums_card() -> Callable[[int], CardData]:
     """A card of one task with so many samples."""
@@ -339,6 +385,7 @@ def hostile_members(text: str) -> list[Member]:
             blocking=True,
             gate=Gate(),
             golden=(f"{text} 1",),
+            blocking_slices=(text,),
             candidate=side("now", 1, task=task, error=task == tasks[1]),
             baseline=None if task == tasks[2] else side("was", 2, task=task, error=False),
         )
@@ -371,6 +418,9 @@ def hostile_card() -> Callable[..., CardData]:
             ledger_head=every,
             command=every,
             generated=every,
+            noise=every,
+            lines=texts,
+            near_ties={f"{m.task}::{m.metric}": tuple(r.id for r in m.candidate.rows) for m in members if m.candidate},
         )
 
     return make

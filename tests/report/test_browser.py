@@ -198,6 +198,53 @@ def test_generations_errors_and_empty_answers_are_shown(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_near_ties_and_the_reserve_can_be_found(
+    browser: Browser,
+    reserve_card: Callable[..., CardData],
+    page_of: Callable[[str], str],
+    heard: list[str],
+    scheme: str,
+) -> None:
+    """The count of near ties leads to them, each labelled in words; the counts of a confirmed metric to its own."""
+    name = "sums/all::exact_match"
+    data = reserve_card("confirm")
+    data = replace(data, near_ties={name: data.near_ties[name]})
+    context = browser.new_context(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+    page = context.new_page()
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.goto(page_of(render_card(data)))
+    comparison = data.family.verdicts[0].comparison
+    assert comparison
+    ties = set(data.near_ties[name]) & {*comparison.broken, *comparison.fixed}
+    page.locator("a[data-view='0'][data-query^='near tie']").click()
+    assert set(ids(page)) == ties
+    assert page.locator("article .tie").all_text_contents() == ["near tie, 0.00002 nat"] * len(ties)
+    page.locator("a[data-view='0'][data-bucket='R']").click()
+    assert ids(page) == list(comparison.broken)
+    assert 0 < page.locator("article .tie").count() < len(comparison.broken)
+    page.locator("#view").select_option(label="sums/all::chrf")
+    assert ids(page) == list(comparison.broken)
+    assert page.locator("article .tie").count() == 0  # of this metric none was given
+    page.locator("#query").fill("reserve=2")
+    assert 0 < page.locator("article").count() < 25
+    assert {tag for tag in page.locator("article .tag").all_text_contents() if "=" in tag} >= {"reserve=2"}
+    page.locator("#query").fill("")
+    page.get_by_text("Unchanged").click()
+    assert page.locator("article .tie").count() == 0
+    page.locator(".buckets input").first.check(force=True)
+    worst = page.evaluate(CONTRAST)
+    assert worst["ratio"] >= 4.5, worst
+    for width in (320, 1000, 1210, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [table.bounding_box() for table in page.locator(".slices").all()]
+    assert all(box and box["x"] + box["width"] <= 1280 for box in boxes)
+    assert heard == []
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_read(browser: Browser, address: str, scheme: str) -> None:
     """Text has a contrast of at least 4.5 to its background, light and dark."""
     context = browser.new_context(color_scheme="dark" if scheme == "dark" else "light")
@@ -209,7 +256,7 @@ def test_every_text_can_be_read(browser: Browser, address: str, scheme: str) -> 
     context.close()
 
 
-@pytest.mark.parametrize("width", [320, 400, 768, 1280])
+@pytest.mark.parametrize("width", [320, 400, 768, 1000, 1190, 1210, 1280])
 def test_nothing_is_cut_off_at_any_width(browser: Browser, address: str, width: int) -> None:
     """From a telephone to a desk the page never scrolls sideways."""
     page = browser.new_page(viewport={"width": width, "height": 800})

@@ -256,6 +256,138 @@ def test_slices_beyond_a_dozen_are_counted(demo: CardData) -> None:
     assert "28 more, none worse than these" in shown(render_card(replace(demo, family=family)))
 
 
+def test_slices_that_block_are_marked_and_never_left_out(reserve_card: Callable[..., CardData]) -> None:
+    """A slice that is gated by itself has its adjusted p beside the level, and stands there however well it did."""
+    data = reserve_card("keep")
+    text = shown(render_card(data))
+    assert "Slice Difference Was → now n q Adjusted p level .025" in text
+    assert re.search(r"digits=2 blocks, worse -17\.0 pt \.960 → \.790 100 \.00037 \.00024", text)
+    assert re.search(r"digits=1 blocks 0\.0 pt \.960 → \.960 100 \.5 \.73", text)
+    assert re.search(r"carry=yes warns -8\.1 pt \S+ → \S+ 135 \S+ –", text)
+    verdict = data.family.verdicts[0]
+    assert verdict.comparison
+    part = next(part for part in verdict.comparison.slices if part.value == "1")
+    free = replace(part, blocking=False, p_adjusted=None)
+    many = (*(replace(free, value=f"v{i}") for i in range(15)), replace(part, value="last"))
+    crowded = replace(verdict, comparison=replace(verdict.comparison, slices=many))
+    text = shown(render_card(replace(data, family=replace(data.family, verdicts=(crowded,)))))
+    assert "digits=last blocks" in text
+    assert "digits=v12" not in text
+    assert "3 more, none blocks or is worse than the first 12" in text
+
+
+def test_slices_that_only_warn_have_no_adjusted_p(demo: CardData) -> None:
+    """Without a slice that blocks there is no column for one."""
+    assert "Adjusted p" not in render_card(demo)
+
+
+def test_the_noise_floor_and_what_the_run_says_are_shown(demo: CardData, reserve_card: Callable[..., CardData]) -> None:
+    """Noise floor and determinism stand with the environment, notes with comparability; what is missing is said."""
+    text = shown(render_card(reserve_card("keep")))
+    assert "Noise floor: 48 baseline prompts of v2 answered again, token-identical (batch invariance off, cpu)" in text
+    off = "scheduling: batch invariance off, the last bits of an answer depend on what runs beside it"
+    assert f"engine.determinism {off} {off}" in text
+    assert "chosen among 5 candidates. 1.5 false alarms are to be expected in 30 runs. Every comparison" in text
+    assert "Noise floor: not measured" in shown(render_card(demo))
+    assert '<ul class="said">' not in render_card(demo)
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [("batch-invariant", "batch invariance on"), ("scheduling", "batch invariance off"), ("new", "new")],
+)
+def test_determinism_is_said_in_words(demo: CardData, mode: str, said: str) -> None:
+    """Each mode is explained, and a mode that nobody knows is shown as it is; sides that differ are marked."""
+    task = "arithmetic/addition"
+    now = replace(demo.candidates[task], environment={"engine": {"determinism": mode}})
+    (field,) = view.environment({task: now}, {task: replace(now, environment={"engine": {"determinism": "old"}})})
+    assert field.name == "engine.determinism"
+    assert field.candidate.startswith(mode)
+    assert said in field.candidate
+    assert (field.baseline, field.differs) == ("old", True)
+
+
+def test_looks_and_confirmations_are_said_at_the_metric(reserve_card: Callable[..., CardData]) -> None:
+    """A metric says how often its reserve was looked at, or what the reserve showed; where it is kept, neither."""
+    assert "Reserve: look 2 of 2; p is that of an e-value, which holds at every look." in shown(
+        render_card(reserve_card("top-up"))
+    )
+    confirmed = reserve_card("confirm")
+    assert confirmed.family.verdicts[0].confirmation
+    assert "Reserve: of 200 samples 17 broke and 4 were fixed, p = .0022." in shown(render_card(confirmed))
+    kept = reserve_card("keep")
+    assert "Reserve:" not in render_card(kept)
+    verdict = kept.family.verdicts[0]
+    assert verdict.comparison
+    comparison = replace(verdict.comparison, test=replace(verdict.comparison.test, method="prediction-powered"))
+    judged = replace(kept.family, verdicts=(replace(verdict, comparison=comparison),))
+    assert "corrected by human labels" in shown(render_card(replace(kept, family=judged)))
+    assert "corrected by human labels" not in shown(render_card(kept))
+
+
+def test_samples_of_the_reserve_are_sorted_by_what_compared_them(reserve_card: Callable[..., CardData]) -> None:
+    """Confirmed or looked at they have a bucket; kept back they are not compared; each says which step drew it."""
+    for reserve, last in (("keep", 0), ("confirm", 0), ("top-up", 2)):
+        data = reserve_card(reserve)
+        found = payload(data.family, data.candidates, data.baselines)["samples"]
+        looks = {row.id: row.look for row in data.candidates["sums/all"].rows}
+        verdict = data.family.verdicts[0]
+        assert verdict.comparison
+        broken = {*verdict.comparison.broken, *(verdict.confirmation.broken if verdict.confirmation else ())}
+        assert {s["i"] for s in found if s["k"][1] == "R"} == broken
+        alone = {s["i"] for s in found if s["k"][1] == "N"}
+        assert alone == {i for i, look in looks.items() if look > last and not verdict.confirmation}
+        assert all(f"reserve={looks[s['i']] or 'no'}" in s["g"] for s in found)
+    early = replace(verdict, look=(1, 2))
+    assert samples.View(early).bucket(next(row for row in data.candidates["sums/all"].rows if row.look == 2)) == "N"
+
+
+def test_near_ties_mark_flips_by_the_metric_they_flip(reserve_card: Callable[..., CardData]) -> None:
+    """A near tie is marked in the views in which it broke or was fixed, with its gap, and counted at the metric."""
+    data = reserve_card("top-up")
+    exact = data.family.verdicts[0]
+    assert exact.comparison
+    ids = set(data.near_ties["sums/all::exact_match"])
+    found = {s["i"]: s for s in payload(data.family, data.candidates, data.baselines, data.near_ties)["samples"]}
+    assert {i for i, s in found.items() if 0 in s.get("n", ())} == ids
+    assert (
+        {i for i, s in found.items() if 1 in s.get("n", ())}
+        == ids
+        <= {*exact.comparison.broken, *exact.comparison.fixed}
+    )
+    assert {s["m"] for s in found.values() if "n" in s} == {2e-5}
+    assert all(s["k"][2] in "RF" for s in found.values() if 2 in s.get("n", ()))  # chrf compares no reserve
+    assert not any("n" in s for s in payload(data.family, data.candidates, data.baselines)["samples"])
+    broken, fixed = (len(ids.intersection(side)) for side in (exact.comparison.broken, exact.comparison.fixed))
+    html = render_card(data)
+    assert f"41 / 10 near ties {broken} / {fixed}" in shown(html)
+    assert "near tie marks a sample that broke or was fixed where two tokens were closer" in shown(html)
+    assert "near tie" not in shown(render_card(replace(data, near_ties={"sums/all::exact_match": ()})))
+
+
+def test_a_sample_that_another_blocking_metric_surely_broke_is_no_near_tie(
+    reserve_card: Callable[..., CardData],
+) -> None:
+    """Over several blocking metrics a sample is a near tie where noise can make all that was seen of it."""
+    data = reserve_card("top-up")
+    exact, chrf = data.family.verdicts
+    both = replace(data.family, verdicts=(exact, replace(chrf, blocking=True)))
+    assert chrf.comparison
+    id_ = next(i for i in chrf.comparison.broken if i in data.near_ties["sums/all::exact_match"])
+    for ties, places in (({"sums/all::exact_match": (id_,)}, [1]), (data.near_ties, [0, 1, 2])):
+        found = payload(both, data.candidates, data.baselines, ties)["samples"]
+        assert next(s["n"] for s in found if s["i"] == id_) == places
+
+
+def test_the_record_of_a_view_is_the_one_that_was_accepted(demo: CardData) -> None:
+    """Scores made anew from stored outputs show the digest of the record they come from."""
+    task = "arithmetic/addition"
+    again = replace(demo.baselines[task], metrics=(), origin=demo.baselines[task].digest)
+    text = shown(render_card(replace(demo, baselines={task: again})))
+    assert again.digest not in text
+    assert f"record differs {demo.candidates[task].digest} {demo.baselines[task].digest}" in text
+
+
 @pytest.mark.parametrize(("furthest", "limit"), [(0.0, 1), (0.99, 1), (3.0, 5), (19.5, 20), (20.0, 20), (450.0, 100)])
 def test_the_axis_is_the_smallest_round_one(furthest: float, limit: float) -> None:
     """Every plot shares an axis that holds the widest interval; what lies outside is drawn at its edge."""

@@ -15,13 +15,14 @@ from evalgate.report import CardData
 from evalgate.report.terminal import (
     detail_lines,
     junit_properties,
+    near_tie_counts,
     safe,
     status_word,
     summary_lines,
-    verdict_line,
     why,
     word,
 )
+from evalgate.text import probability
 
 ESC, BEL, CSI, ST = "\x1b", "\x07", "\x9b", "\x9c"
 HOSTILE = [
@@ -123,9 +124,6 @@ def verdict_of(demo: CardData, name: str) -> Verdict:
 def test_a_regression_reads_as_one_line(demo: CardData) -> None:
     """A failed metric says the difference, its interval, n, was and now."""
     verdict = verdict_of(demo, "arithmetic/addition::exact_match")
-    assert verdict_line(verdict, nodeid="evalsuites/test_arithmetic.py::addition::exact_match") == (
-        "evalsuites/test_arithmetic.py::addition::exact_match  FAILED  -6.0 pt [-8.5, -3.7]  n=500  was .936, now .876"
-    )
     assert status_word(verdict) == "FAILED  -6.0 pt [-8.5, -3.7]  n=500  was .936, now .876"
 
 
@@ -266,15 +264,29 @@ def test_many_slices_are_counted_not_listed(demo: CardData) -> None:
     assert "  4 more slices dropped; the card has them" in lines
 
 
+def with_dropped_slices(verdict: Verdict) -> Verdict:
+    """The verdict with its slices significantly worse, so that they are said."""
+    if not verdict.comparison:
+        return verdict
+    slices = tuple(replace(part, q=0.01, p_adjusted=0.01) for part in verdict.comparison.slices)
+    return replace(verdict, comparison=replace(verdict.comparison, slices=slices))
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_is_inert_in_every_line(hostile_card: Callable[[str], CardData], text: str) -> None:
     """Names, ids, slices, reasons, prompts and outputs that would act do nothing in any line or JUnit property."""
     card = hostile_card(text)
-    lines = summary_lines(card.family, name=card.name, card=text, ledger_head="sha256:0", width=100)
+    family = replace(card.family, verdicts=tuple(map(with_dropped_slices, card.family.verdicts)))
+    lines = summary_lines(
+        family, name=card.name, card=text, ledger_head="sha256:0", near_ties=card.near_ties, width=1000
+    )
+    assert any("broken samples is a near tie" in line for line in lines)
+    assert any(line.startswith("  blocking slice ") for line in lines)
+    lines += summary_lines(family, name=card.name, card=text, near_ties=card.near_ties, width=100)
     for verdict in card.family.verdicts:
         sides = {"candidate": card.candidates.get(verdict.task), "baseline": card.baselines.get(verdict.task)}
         lines += detail_lines(verdict, text, accept=text, **sides)
-        lines.append(verdict_line(verdict, nodeid=text))
+        lines.append(status_word(verdict))
         lines += [value for _, value in junit_properties(verdict)]
     assert len(lines) > 30
     assert [line for line in lines if acts(line)] == []
@@ -292,6 +304,58 @@ def test_junit_properties_hold_the_words_and_the_numbers(demo: CardData) -> None
     new = dict(junit_properties(verdict_of(demo, "chat/identity::exact_match")))
     assert "evalgate.delta" not in new
     assert new["evalgate.value"] == "0.5"
+
+
+def test_near_ties_are_counted_for_each_metric_that_regressed(demo: CardData) -> None:
+    """How many of the broken samples are near ties stands in the summary and in JUnit, and only where any is."""
+    name = "arithmetic/addition::exact_match"
+    verdict = verdict_of(demo, name)
+    assert verdict.comparison
+    broken, fixed = verdict.comparison.broken, verdict.comparison.fixed
+    ties = {name: (*broken[:12], *fixed[:3], "sums-0000"), "orders/extraction::exact_match": ("orders-0001",)}
+    assert near_tie_counts(verdict, ties) == (12, 3)
+    lines = summary_lines(demo.family, name="v3", card="c", near_ties=ties, width=200)
+    assert [line for line in lines if "near tie" in line] == [f"  {name}: 12 of 41 broken samples are near ties"]
+    assert dict(junit_properties(verdict, near_ties=ties))["evalgate.near_ties"] == "12"
+    one = summary_lines(demo.family, name="v3", card="c", near_ties={name: broken[:1]}, width=200)
+    assert f"  {name}: 1 of 41 broken samples is a near tie" in one
+    for none in (None, {}, {name: fixed}, {"arithmetic/addition::chrf": ()}):
+        assert not any("near tie" in line for line in summary_lines(demo.family, name="v3", card="c", near_ties=none))
+        assert "evalgate.near_ties" not in dict(junit_properties(verdict, near_ties=none))
+    new = "chat/identity::exact_match"
+    assert near_tie_counts(verdict_of(demo, new), {new: ("chat-0001",)}) == (0, 0)
+
+
+def test_slices_say_which_of_them_block(reserve_card: Callable[..., CardData]) -> None:
+    """A slice that is gated by itself comes first, is called so, and shows its adjusted p with the level."""
+    family = reserve_card("keep", "carry").family
+    lines = [line for line in summary_lines(family, name="v3", card="c", width=200) if "slice sums" in line]
+    assert [line.split(":: ")[0].split(" sums")[0] for line in lines] == [
+        "  blocking slice",
+        "  blocking slice",
+        "  slice",
+    ]
+    verdict = family.verdicts[0]
+    assert verdict.comparison
+    (part,) = (part for part in verdict.comparison.slices if part.value == "yes")
+    assert part.p_adjusted is not None
+    assert part.p_adjusted != part.q
+    assert lines[0].endswith(f"adjusted p = {probability(part.p_adjusted)} at level .025)")
+    assert "adjusted" not in lines[2]
+
+
+def test_junit_properties_hold_the_look_and_the_confirmation(reserve_card: Callable[..., CardData]) -> None:
+    """Which look at the reserve it was, and the p-value on a reserve that confirms; neither where it is kept."""
+    kept, stepwise, confirmed = (
+        dict(junit_properties(reserve_card(reserve).family.verdicts[0])) for reserve in ("keep", "top-up", "confirm")
+    )
+    assert stepwise["evalgate.look"] == "2 of 2"
+    assert stepwise["evalgate.method"] == "mcnemar-e-value/tango"
+    confirmation = reserve_card("confirm").family.verdicts[0].confirmation
+    assert confirmation
+    assert float(confirmed["evalgate.confirmation_p"]) == pytest.approx(confirmation.test.p_reg, rel=1e-5)
+    assert confirmed["evalgate.p_reg"] != confirmed["evalgate.confirmation_p"]
+    assert not {"evalgate.look", "evalgate.confirmation_p"} & kept.keys()
 
 
 def test_the_reason_is_not_repeated(demo: CardData) -> None:

@@ -122,7 +122,8 @@ class GatedRun:
         verdict = self.session.verdict(item.selected)
         self._ran.add(item.selected)
         if verdict and not item.user_properties:
-            item.user_properties.extend(terminal.junit_properties(verdict))
+            near_ties = self.session.reports[item.selected.candidate].near_ties
+            item.user_properties.extend(terminal.junit_properties(verdict, near_ties=near_ties))
         return verdict
 
     def failure_of(self, item: MetricItem) -> str | None:
@@ -195,7 +196,11 @@ class GatedRun:
             terminalreporter.line(terminal.safe(line, 800))
         for name, report in self.session.reports.items():
             lines = terminal.summary_lines(
-                report.family, name=name, card=self._relative(report.card), ledger_head=self.session.ledger.head
+                report.family,
+                name=name,
+                card=self._relative(report.card),
+                ledger_head=self.session.ledger.head,
+                near_ties=report.near_ties,
             )
             for line in lines:
                 terminalreporter.line(line)

@@ -105,6 +105,7 @@ def render_card(data: CardData) -> str:
         scale=view.Scale.over([line.ends for line in lines if line.ends]),
         pooled=family.pooled and view.pooled(family.pooled),
         slices=view.slices(family),
+        slices_shown=view.SLICES_SHOWN,
         comparability=view.comparability(family),
         golden=view.golden(family, candidates),
         checkpoint=view.checkpoint(candidates, baselines),

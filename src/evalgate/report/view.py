@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 SLICES_SHOWN = 12
 _DETERMINISM = {
-    "batch-invariant": "batch-invariant: batch invariance on, so the last bits of an answer depend on its request alone",
-    "scheduling": "scheduling: batch invariance off, so the last bits of an answer depend on what runs beside it",
+    "batch-invariant": "batch-invariant: batch invariance on, an answer depends on its request alone",
+    "scheduling": "scheduling: batch invariance off, the last bits of an answer depend on what runs beside it",
 }
 _TICKS = (1, 2, 5, 10, 20, 50, 100)
 _SHAPES = {
@@ -224,8 +224,8 @@ def slices(family: Family) -> list[dict[str, Any]]:
                 "now": text.share(part.candidate),
                 "n": f"{part.n:,}",
                 "q": "" if part.q is None else text.probability(part.q),
-                "mark": _slice_mark(part, verdict.level),
-                "worse": _significant(part, verdict.level),
+                "worse": (worse := _slice_worse(part, verdict.level)),
+                "mark": ", ".join(["blocks"] * part.blocking + ["worse" if part.blocking else "warns"] * worse),
                 "p": "" if part.p_adjusted is None else text.probability(part.p_adjusted),
             }
             for place, part in enumerate(comparison.slices)
@@ -244,18 +244,11 @@ def slices(family: Family) -> list[dict[str, Any]]:
     return found
 
 
-def _significant(part: SliceResult, level: float | None) -> bool:
+def _slice_worse(part: SliceResult, level: float | None) -> bool:
     """Whether a slice got worse: held against its metric's level where it blocks, else by its q-value."""
     if part.blocking and part.p_adjusted is not None and level is not None:
         return part.p_adjusted <= level
     return part.q is not None and part.q <= SLICE_Q
-
-
-def _slice_mark(part: SliceResult, level: float | None) -> str:
-    worse = _significant(part, level)
-    if part.blocking:
-        return "blocks, worse" if worse else "blocks"
-    return "warns" if worse else ""
 
 
 def comparability(family: Family) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from evalgate.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came out for one candidate."""
+    """What came out for one candidate; near ties by `suite/task::metric`."""
 
     candidate: Candidate
     family: Family
     card: Path
+    near_ties: Mapping[str, tuple[str, ...]]
 
 
 def verdict_entry(

@@ -290,6 +290,7 @@ class Session:
 
         members = self._members(candidate, selected)
         family = decide(members, self.config.policy)
+        near_ties = ties_of(members, self.floor)
         notes = self._notes(selected)
         if self.config.policy.reserve == "confirm":
             alarms = expected_false_alarms(members, self.config.policy)
@@ -306,14 +307,14 @@ class Session:
                 ledger_head=head,
                 command=self.command,
                 noise=self.floor.said if self.floor else None,
-                near_ties=ties_of(members, self.floor),
+                near_ties=near_ties,
                 lines=tuple(notes),
                 generated=datetime.now(UTC).isoformat(timespec="seconds"),
             ),
             self.root / self.config.reports / candidate.name,
         )
         self.lines += [note for note in notes if note not in self.lines]
-        return Report(candidate, family, card)
+        return Report(candidate, family, card, near_ties)
 
     def _notes(self, selected: Collection[Selected]) -> list[str]:
         """What people should know of the baselines: scored again, chosen among several."""
