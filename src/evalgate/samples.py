@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -66,7 +67,7 @@ def _read(task: Task, rows: Iterable[tuple[str, str]], places: dict[str, str]) -
 def _reserve(task: Task, where: str, places: dict[str, str]) -> dict[str, Sample]:
     """The samples kept back, each with its step: by the digest of its id, so that no order of the data decides."""
     source, rows = _rows(task.reserve or (), f"{where}, reserve")
-    samples = _read(replace(task, golden=()), rows, places)
+    samples = _read(task, rows, places)
     if not samples:
         raise SampleError("holds no rows", where=source, mend="Give the reserve samples, or drop reserve=….")
     steps = min(RESERVE_STEPS, len(samples))
@@ -97,8 +98,8 @@ def read_labels(task: Task, where: str) -> dict[str, dict[tuple[str, str], float
             raise SampleError(f"labels no metric of the task, which has {', '.join(metrics)}", where=place)
         for metric, score in scores.items():
             low, high = metrics[metric].low, metrics[metric].high
-            if isinstance(score, bool) or not isinstance(score, int | float):
-                raise SampleError(f"the label of {metric} is {kind(score)}, expected a number", where=place)
+            if isinstance(score, bool) or not isinstance(score, int | float) or abs(score) > sys.float_info.max:
+                raise SampleError(f"the label of {metric} is {kind(score)}, expected a finite number", where=place)
             if (low is not None and score < low) or (high is not None and score > high):
                 raise SampleError(f"the label of {metric} is {score}, expected {low} to {high}", where=place)
             if (name, output) in found.setdefault(metric, {}):

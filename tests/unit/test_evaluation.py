@@ -147,6 +147,57 @@ def test_every_array_is_the_same_for_any_order_of_rows(order: list[int]) -> None
     assert (made.keys, made.mean("exact_match")) == (other.keys, other.mean("exact_match"))
 
 
+def test_digests_are_those_of_the_records_that_lie_in_repositories() -> None:
+    """Written down before rows had looks and metrics judges: a baseline accepted then is the same baseline now."""
+    assert evaluation([1, 0, 1]).digest == "sha256:e1f169ce6b310d08d56f20a47b52eee18693f30c71d7488c6cbe5a8d2a808e3d"
+    bits = evaluation([1.5, 0, 1], metric=BITS, weights=[1, 2, 3])
+    assert bits.digest == "sha256:50cf5cf2756eedff63c10e321a34929b4c00ab243ec5e362401a6af21c14fb1b"
+
+
+def test_what_only_judges_and_preferences_have_is_identity_where_it_is_there() -> None:
+    """And is left out of all other metrics' JSON, whose open ends stay in it."""
+    assert EXACT.as_json().keys() == {"name", "digest", "low", "high", "binary", "higher_is_better", "weighted"}
+    assert BITS.as_json()["high"] is None
+    judge, preferred = replace(EXACT, judge="sha256:1"), replace(EXACT, against="sha256:1")
+    assert judge.as_json() == EXACT.as_json() | {"judge": "sha256:1"}
+    assert preferred.as_json() == EXACT.as_json() | {"against": "sha256:1"}
+    digests = {evaluation([1, 0], metric=metric).digest for metric in (EXACT, judge, preferred)}
+    assert len(digests) == 3
+
+
+def stepped(*looks: int) -> Evaluation:
+    """An evaluation with one row per look given."""
+    made = evaluation([1] * len(looks))
+    return replace(made, rows=tuple(replace(row, look=look) for row, look in zip(made.rows, looks, strict=True)))
+
+
+def test_rows_in_reserve_say_in_which_step_they_are_drawn() -> None:
+    """The evaluation's look is the last; a look is content, since it decides what is compared."""
+    assert (evaluation([1, 0]).look, evaluation([]).look, stepped(0, 2, 1).look) == (0, 0, 2)
+    assert stepped(0, 0, 1).digest != stepped(0, 0, 0).digest == evaluation([1, 1, 1]).digest
+
+
+def test_what_was_drawn_between_two_looks_is_a_view_of_the_same_record() -> None:
+    """It names the record's digest, also a view of a view; where nothing is left out it is the evaluation itself."""
+    made = stepped(0, 1, 0, 2, 1)
+    assert made.drawn(0, 2) is made.drawn(0, 99) is made
+    some = made.drawn(0, 1)
+    assert [row.look for row in some.rows] == [0, 1, 0, 1]
+    assert (some.record, some.drawn(1, 1).record, made.record) == (made.digest,) * 3
+    assert some.digest != made.digest
+    assert [row.id for row in made.drawn(1, 2).rows] == ["q00001", "q00003", "q00004"]
+    assert made.drawn(3, 4).rows == ()
+    assert (some.look, made.drawn(0, 0).look) == (1, 0)
+
+
+def test_a_view_has_its_own_arrays() -> None:
+    """Whatever was cached in the whole."""
+    made = replace(stepped(0, 1, 0), metrics=(EXACT,))
+    assert (len(made.columns["exact_match"]), len(made.keys[0])) == (3, 3)
+    some = made.drawn(0, 0)
+    assert (len(some.columns["exact_match"]), some.keys[0]) == (2, ("q00000", "q00002"))
+
+
 def test_margins_are_outside_the_digest() -> None:
     """Two machines that write the same texts make the same evaluation, whatever their last bits are."""
     made = evaluation([1, 0])

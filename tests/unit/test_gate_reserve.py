@@ -78,6 +78,17 @@ def test_a_kept_reserve_is_left_alone(drawn: int) -> None:
     assert (verdict.comparison.only_baseline, verdict.comparison.only_candidate) == ((), ())
 
 
+def test_a_floor_is_held_by_the_samples_in_play() -> None:
+    """Wrong answers in a reserve that is left alone, or that only confirms, break no floor; at a look they do."""
+    given = member((200, 0, 0), (200, 150, 0), drawn=1, gate=Gate(floor=0.9))
+    for policy in (KEEP, CONFIRMING):
+        verdict = only(given, policy)
+        assert (verdict.outcome, verdict.value) == (Outcome.PASS, 1.0)
+    looked = only(given, TOP_UP)
+    assert (looked.outcome, looked.value) == (Outcome.REGRESSION, 0.625)
+    assert "below its floor of .900: .625" in looked.reason
+
+
 def test_without_views_a_reserve_would_be_missing_coverage() -> None:
     """The negative control: rows that the candidate lacks and that are no reserve are refused."""
     given = member((200, 12, 4), (100, 90, 0))
@@ -293,6 +304,26 @@ def test_looking_again_finds_a_real_drop_and_often_early() -> None:
         found.append(reached.index(Outcome.REGRESSION) if Outcome.REGRESSION in reached else 5)
     assert sum(look < 5 for look in found) >= 90
     assert sum(look < 4 for look in found) >= 70
+
+
+def test_a_family_is_drawn_until_nothing_more_is_wanted() -> None:
+    """250 sessions of three equal models: the pooled test on the way is not the last word."""
+    rng, alarms = np.random.default_rng(2), 0
+    for _ in range(250):
+        drawn = [[(rng.random(500) < chances).astype(float) for _ in "ab"] for chances in rng.beta(2, 0.9, (3, 500))]
+        looks = dict.fromkeys(("0", "1", "2"), 0)
+        while True:
+            parts = [
+                replace(columns(*(side[: 100 * (look + 1)] for side in drawn[int(task)]), look, 4), task=task)
+                for task, look in looks.items()
+            ]
+            family = decide_columns(parts, TOP_UP)
+            if not family.wants_reserve:
+                break
+            looks |= {task: looks[task] + 1 for task in family.wants_reserve}
+        alarms += family.outcome is Outcome.REGRESSION
+        assert set(looks.values()) == {4} or family.outcome is Outcome.REGRESSION
+    assert alarms <= 20  # 5 % and 2 standard errors
 
 
 # -- confirm -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -141,7 +142,7 @@ def test_a_regression_of_the_whole_stays_one_beside_slices_that_got_better() -> 
     )
     verdict = only(replace(member(HIDDEN), candidate=candidate, baseline=baseline))
     assert verdict.outcome is Outcome.REGRESSION
-    assert "slice" not in verdict.reason.split("worse")[0]
+    assert "slice kind" not in verdict.reason
 
 
 def absent(baseline: Evaluation | None, **more: Any) -> Member:
@@ -241,7 +242,7 @@ def test_slices_are_looked_at_step_by_step_as_the_whole_is() -> None:
     )
     given = replace(member(HIDDEN), candidate=candidate, baseline=baseline, last_look=1)
     topped, kept = (only(given, Policy(reserve=name)) for name in ("top-up", "keep"))
-    assert part(topped, "rare").p_reg == pytest.approx(2.718281828459045 ** -mcnemar_e_value(12, 2))
+    assert part(topped, "rare").p_reg == pytest.approx(math.exp(-mcnemar_e_value(12, 2)))
     assert part(kept, "rare").p_reg == pytest.approx(mcnemar_midp(6, 1))
     assert topped.comparison is not None
     half = next(each for each in topped.comparison.slices if (each.name, each.value) == ("half", "0"))

@@ -393,14 +393,17 @@ def test_clusters_and_baseline_come_from_the_data(tmp_path: Path) -> None:
 def test_what_is_deselected_counts_in_the_level_only(tmp_path: Path) -> None:
     """A family of two of which one runs: one line, at the level of two, and with the noise floor that was measured."""
     first, second = declared(tmp_path), declared(tmp_path, "other", sampling=Sampling(n=1))
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("verdict", {"noise": {"prompts": 48, "flipped": 24}})
+    ledger.append("verdict", {"noise": {"prompts": 48, "flipped": 12}})
+    ledger.append("verdict", {"noise": None})
     plan = power_of(
         {first.id: first, second.id: second},
         {first.id: rows(300)},
         {(first.id, "exact_match")},
         policy=Policy(),
         baselines=Baselines(None, Store(tmp_path)),
-        ledger=Ledger(tmp_path / "ledger.jsonl"),
-        flip_rate=0.25,
+        ledger=ledger,
     )
     assert plan.lines[0].psi == 0.25
     assert [found.name for found in plan.lines] == ["arithmetic/addition::exact_match"]

@@ -93,6 +93,36 @@ def test_a_record_reads_back_equal_with_everything_in_it() -> None:
     assert back.rows[1].outputs == ("é\u2028\n", "\ud83d")
 
 
+def test_looks_judges_and_baselines_preferred_to_read_back() -> None:
+    """A row in reserve has its look, and a metric what only judges and preferences have; without them nothing of it."""
+    rows = make_row("a"), make_row("b", look=1), make_row("c", look=4)
+    metric = Metric("exact_match", digest("exact_match"), judge="sha256:1", against="sha256:2")
+    evaluation = make_evaluation(rows=rows, metrics=(metric,))
+    data = serialise(evaluation)
+    back = parse(data, "x")
+    assert back == evaluation
+    assert (back.digest, [row.look for row in back.rows], back.look) == (evaluation.digest, [0, 1, 4], 4)
+    assert data.count(b'"look"') == 2
+    plain = serialise(make_evaluation())
+    assert not any(key in plain for key in (b'"look"', b'"judge"', b'"against"'))
+
+
+@pytest.mark.parametrize("look", [-1, 1.5, True, "1", None])
+def test_a_look_is_a_count(look: Any) -> None:
+    """Nothing else says in which step a sample is drawn."""
+    data = serialise(make_evaluation())
+    with pytest.raises(RecordError, match=r"look is .*, expected a count"):
+        parse(with_line(data, 2, lambda row: row.update(look=look)), "x")
+
+
+def test_a_changed_look_is_noticed() -> None:
+    """It decides what is compared, so the digest covers it."""
+    data = serialise(make_evaluation(rows=(make_row("a"), make_row("b", look=1))))
+    for look in (0, 2):
+        with pytest.raises(RecordError, match="not those that were recorded"):
+            parse(with_line(data, 2, lambda row, look=look: row.update(look=look)), "x")  # type: ignore[misc]
+
+
 def with_margins(*margins: float | None) -> Evaluation:
     """A record with one row per margin."""
     return make_evaluation(rows=tuple(make_row(f"s{n}", margin=margin) for n, margin in enumerate(margins)))

@@ -98,6 +98,14 @@ def test_sampling_identity_does_not_depend_on_how_a_number_is_written() -> None:
         ({"samples": Path("sums.jsonl")}, "jsonl"),
         ({"reasoning": ("<think>",)}, "start and an end marker"),
         ({"reasoning": ("<think>", "")}, "start and an end marker"),
+        ({"reserve": "data/more.jsonl"}, r'reserve is the path .* reserve=jsonl\("data/more.jsonl"\)'),
+        ({"labels": Path("labels.jsonl")}, r'labels is the path .* labels=jsonl\("labels.jsonl"\)'),
+        ({"blocking_slices": "digits", "slices": ["digits"]}, "blocking_slices is the text 'digits'"),
+        ({"blocking_slices": ["digits"]}, "blocking_slices names digits, which is no slice; there are none"),
+        (
+            {"blocking_slices": ["digits", "kind", "age"], "slices": ["kind", "place"]},
+            r"names digits, age, which is no slice; there are kind, place. Name it in slices=… too",
+        ),
     ],
 )
 def test_task_that_cannot_mean_anything_is_refused(wrong: dict[str, Any], says: str) -> None:
@@ -118,6 +126,31 @@ def test_rows_are_taken_once() -> None:
     """A generator of rows is kept as a tuple, so that a task can be read twice."""
     declared = task(samples=({"id": name} for name in "ab"))
     assert declared.samples == ({"id": "a"}, {"id": "b"})
+
+
+def test_reserve_and_labels_are_taken_as_the_samples_are() -> None:
+    """Once, or from a file; without them there are none, which is not the same as an empty reserve."""
+    declared = task(reserve=({"id": name} for name in "ab"), labels=iter([{"id": "a", "output": "x"}]))
+    assert declared.reserve == ({"id": "a"}, {"id": "b"})
+    assert declared.labels == ({"id": "a", "output": "x"},)
+    assert (task().reserve, task().labels, task(reserve=[]).reserve) == (None, None, ())
+    assert task(reserve=jsonl("more.jsonl")).reserve == jsonl("more.jsonl")
+
+
+def test_blocking_slices_are_some_of_the_slices() -> None:
+    """In the order given; the others warn."""
+    declared = task(slices=["kind", "digits", "place"], blocking_slices=["place", "kind"])
+    assert declared.blocking_slices == ("place", "kind")
+    assert task(slices=["kind"]).blocking_slices == ()
+
+
+def test_what_was_asked_is_the_sampling_and_how_reasoning_is_cut_out() -> None:
+    """Records made before there were markers say nothing of them, and stay comparable with tasks that have none."""
+    assert task().asked == Sampling().identity
+    marked = task(reasoning=("<think>", "</think>"))
+    assert marked.asked == Sampling().identity | {"reasoning": ["<think>", "</think>"]}
+    assert task(sampling=Sampling(seed=5)).asked == task().asked
+    assert task(reserve=[{"id": "r"}], slices=["kind"], blocking_slices=["kind"]).asked == task().asked
 
 
 def test_task_knows_a_chat_from_a_text() -> None:

@@ -48,7 +48,7 @@ def compare(
         sequential: the samples are drawn in steps, and this is a look at those drawn so far.
 
     Raises:
-        RecordError: scores that the metric cannot have, such as a binary one of .5.
+        RecordError: scores that the metric cannot have, such as a binary one of .5, or that cannot be drawn in steps.
         TaskError: the margin is a share of a baseline of 0, or labels are given for clusters or weights.
     """
     spec, pairs = candidate.metric(metric), paired(candidate, baseline, metric)
@@ -79,7 +79,7 @@ def compare(
         golden_broken=_golden_broken(spec, pairs, ids, golden),
         only_candidate=unpaired(candidate, baseline),
         only_baseline=unpaired(baseline, candidate),
-        slices=_slices(candidate, pairs, test, unit, blocking_slices),
+        slices=_slices(candidate, pairs, test, unit, blocking_slices, sequential=sequential),
         notes=tuple(notes),
     )
 
@@ -156,7 +156,7 @@ def _compared(
         alpha=policy.alpha,
         where=f"{task}::{spec.name}",
     )
-    found = test.corrected(*labels) if labels else test(slice(None), sequential=sequential and test.counts)
+    found = test.corrected(*labels) if labels else test(slice(None), sequential=sequential)
     return Comparison(
         task=task,
         metric=spec,
@@ -200,11 +200,6 @@ class _Test:
     alpha: float
     where: str
 
-    @property
-    def counts(self) -> bool:
-        """Whether independent right-or-wrong answers are counted; only those can be looked at again and again."""
-        return self.binary and self.pairs.clusters is None and self.pairs.weights is None
-
     def corrected(self, places: Positions, human: Vector) -> PairedTest:
         """The judge's differences, corrected by people's; people's alone where they labelled every pair."""
         import numpy as np
@@ -213,8 +208,9 @@ class _Test:
 
         judged = self.pairs.difference
         try:
-            if len(places) == len(judged):
-                return paired_scores(np.zeros(len(human)), human, margin=self.margin, alpha=self.alpha)
+            if np.array_equal(np.sort(places), np.arange(len(judged))):
+                test = paired_scores(np.zeros(len(judged)), human, margin=self.margin, alpha=self.alpha)
+                return replace(test, method=f"human-labels/{test.method}")
             return prediction_powered(judged, human, places, margin=self.margin, alpha=self.alpha)
         except ValueError as error:
             raise RecordError(str(error), where=self.where) from error
@@ -246,9 +242,9 @@ class _Test:
 
 
 def _slices(
-    candidate: Evaluation, pairs: Paired, test: _Test, unit: float, blocking: Sequence[str]
+    candidate: Evaluation, pairs: Paired, test: _Test, unit: float, blocking: Sequence[str], *, sequential: bool
 ) -> tuple[SliceResult, ...]:
-    """One result per slice value that any pair has, worst first."""
+    """One result per slice value that any pair has, worst first; those that block are looked at as the whole is."""
     import numpy as np
 
     place = np.full(len(candidate.rows), -1)
@@ -265,9 +261,9 @@ def _slices(
             float(np.average(column[rows], weights=weights))
             for column in (pairs.baseline, pairs.candidate, pairs.difference)
         )
-        tested = None if len(rows) < MIN_PAIRS or alone else test(rows)
-        p_reg, p_ni = (tested.p_reg, tested.p_ni) if tested else (None, None)
         gated = name in blocking
+        tested = None if len(rows) < MIN_PAIRS or alone else test(rows, sequential=sequential and gated)
+        p_reg, p_ni = tested.p_values if tested else (None, None)
         found.append(SliceResult(name, value, len(rows), after, before, delta / unit, p_reg, blocking=gated, p_ni=p_ni))
     return tuple(sorted(found, key=lambda each: (each.delta, each.name, each.value)))
 

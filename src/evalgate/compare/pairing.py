@@ -21,8 +21,10 @@ def paired(candidate: Evaluation, baseline: Evaluation, metric: str) -> Paired:
     ours, theirs = _positions(candidate, baseline)
     after = candidate.columns[metric][ours]
     # A preference was reached by holding both answers side by side: no preference is the middle of its range.
-    middle = spec.against and spec.low is not None and spec.high is not None and (spec.low + spec.high) / 2
-    before = np.full(len(after), middle) if middle else baseline.columns[metric][theirs]
+    if spec.against is not None and spec.low is not None and spec.high is not None:
+        before = np.full(len(after), (spec.low + spec.high) / 2)
+    else:
+        before = baseline.columns[metric][theirs]
     same = np.abs(after - before) <= _ROUNDING * np.maximum(np.abs(after), np.abs(before))
     after = np.where(same, before, after)
     return Paired(

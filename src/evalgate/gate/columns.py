@@ -30,7 +30,8 @@ class Columns:
         gate: its margin and floor.
         blocking: whether it can fail the whole.
         generations: per question; scores are their means.
-        labels: positions of the questions that people labelled, and candidate minus baseline as they see them.
+        labels: positions of the questions that people labelled, and candidate minus baseline as they see them;
+            however few they are, they are used (`decide` takes them from `MIN_LABELS` on).
         sequential: (this look, the last one) where questions are drawn in steps, and these are those drawn so far.
     """
 
@@ -69,7 +70,11 @@ def _case(given: Columns, policy: Policy) -> Case:
             raise RecordError(f"a score lies outside {given.metric.low} to {given.metric.high}", where=where)
     if len(before) < MIN_PAIRS:
         raise RecordError(f"{len(before)} questions, and a comparison needs {MIN_PAIRS}", where=where)
+    weights = None if given.weights is None else np.asarray(given.weights, dtype=np.float64)
+    if weights is not None and not (weights.shape == before.shape and (weights > 0).all()):
+        raise RecordError(f"weights: expected {len(before)} positive numbers, one per question", where=where)
     places, human = given.labels or ((), ())
+    labels = np.asarray(places, dtype=np.intp), np.asarray(human, dtype=np.float64)
     comparison = compare_pairs(
         given.metric,
         Paired(
@@ -78,14 +83,15 @@ def _case(given: Columns, policy: Policy) -> Case:
             baseline=before,
             difference=after - before if given.metric.higher_is_better else before - after,
             clusters=None if given.clusters is None else np.asarray(given.clusters, dtype=np.intp),
-            weights=None if given.weights is None else np.asarray(given.weights, dtype=np.float64),
+            weights=weights,
         ),
         task=given.task,
         gate=given.gate,
         policy=policy,
         generations=given.generations,
-        labels=(np.asarray(places, dtype=np.intp), np.asarray(human, dtype=np.float64)) if given.labels else None,
+        labels=labels if given.labels else None,
         sequential=given.sequential is not None,
     )
     member = Member(task=given.task, metric=given.metric.name, blocking=given.blocking, gate=given.gate)
-    return Case(member, comparison=comparison, look=given.sequential)
+    more = given.sequential is not None and given.sequential[0] < given.sequential[1]
+    return Case(member, comparison=comparison, look=given.sequential, reserve=more)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evalgate import text
@@ -26,7 +26,7 @@ class Case:
         member: what is judged.
         settled: ERROR, NO BASELINE or INCOMPARABLE.
         comparison: with the baseline.
-        value: the candidate's mean over all its samples, in the metric's own units.
+        value: the candidate's mean over all its samples that are in play, in the metric's own units.
         anchor: comparison with the line's first baseline.
         confirmation: comparison on the reserve, where that is what the reserve is for.
         look: (this look, the last one) where the reserve is drawn in steps.
@@ -73,7 +73,7 @@ def examine(member: Member, policy: Policy) -> Case:
         now = f"now {text.share(candidate.mean(member.metric))}  n={len(candidate.rows)}"
         return _settle(member, Outcome.NO_BASELINE, "".join((f"no baseline yet, {now}", *broken)))
     last = min(member.last_look, baseline.look)
-    stepwise = policy.reserve == "top-up" and last > 0 and _countable(candidate, member.metric)
+    stepwise = policy.reserve == "top-up" and last > 0 and not member.labels and _countable(candidate, member.metric)
     look = min(candidate.look, last) if stepwise else 0
     after, before = candidate.drawn(0, look), baseline.drawn(0, look)
     try:
@@ -94,7 +94,7 @@ def examine(member: Member, policy: Policy) -> Case:
     return Case(
         member,
         comparison=comparison,
-        value=candidate.mean(member.metric),
+        value=after.mean(member.metric),
         anchor=anchor,
         confirmation=confirmation,
         look=(look, last) if stepwise else None,
@@ -106,7 +106,9 @@ def examine(member: Member, policy: Policy) -> Case:
 def _compare(
     member: Member, candidate: Evaluation, baseline: Evaluation, policy: Policy, *, sequential: bool = False
 ) -> Comparison:
-    return compare(
+    import numpy as np
+
+    comparison = compare(
         candidate,
         baseline,
         member.metric,
@@ -114,9 +116,17 @@ def _compare(
         policy=policy,
         golden=member.golden,
         blocking_slices=member.blocking_slices if member.blocking else (),
-        labels=None if sequential else member.labels,
+        labels=member.labels,
         sequential=sequential,
     )
+    whole = member.candidate
+    if whole is None or candidate is whole:
+        return comparison
+    # Metrics of one task may be at different looks: the pooled test must still know which rows are one question.
+    drawn = set(candidate.keys[0])
+    places = np.array([place for place, name in enumerate(whole.keys[0]) if name in drawn])
+    pairs = replace(comparison.pairs, positions=places[comparison.pairs.positions])
+    return replace(comparison, pairs=pairs)
 
 
 def _countable(candidate: Evaluation, metric: str) -> bool:
@@ -201,4 +211,4 @@ def _anchored(
     differences = incomparable(after, anchor, member.metric)
     if differences:
         return None, (f"drift is unknown, the anchor is not comparable: {differences[0]}",)
-    return compare(after, anchor, member.metric, gate=member.gate, policy=policy), ()
+    return compare(after, anchor, member.metric, gate=member.gate, policy=policy, labels=member.labels), ()

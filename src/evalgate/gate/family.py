@@ -117,19 +117,25 @@ def _with_false_discovery_rates(cases: Sequence[Case]) -> list[Case]:
     return [replace(case, comparison=filled(case.comparison)) if case.comparison else case for case in cases]
 
 
+def _unit(comparison: Comparison) -> float | None:
+    """What its differences are divided by in the pool; `None` without a range, or where labels corrected them."""
+    return None if comparison.test.labelled else comparison.metric.range
+
+
 def _pooled(pairs: Sequence[tuple[Case, Comparison]], policy: Policy) -> PairedTest | None:
-    """All blocking metrics with a range at once, every task weighing the same; `None` with fewer than two."""
+    """All blocking metrics that can be pooled at once, every task weighing the same; `None` with fewer than two."""
     import numpy as np
 
     from evalgate.stats import PooledMetric, pooled
 
     tests, questions = [], {}
     for case, comparison in pairs:
-        if not case.member.blocking or comparison.metric.range is None:
+        unit = _unit(comparison)
+        if not case.member.blocking or unit is None:
             continue
         found, task = comparison.pairs, case.member.task
         clusters = found.positions if found.clusters is None else found.clusters
-        tests.append(PooledMetric(task, found.difference / comparison.metric.range, np.asarray(clusters)))
+        tests.append(PooledMetric(task, found.difference / unit, np.asarray(clusters)))
         if comparison.test.method.startswith("mcnemar"):
             questions[task] = comparison.test.n
     if len(tests) < 2:
@@ -158,7 +164,7 @@ def _together(pooled: PairedTest | None, cases: Sequence[Case], policy: Policy) 
         return Outcome.PASS, ""
     if p_reg > policy.alpha / 2:
         return Outcome.INCONCLUSIVE, ""
-    shared = [case for case in cases if case.member.blocking and case.comparison and case.comparison.metric.range]
+    shared = [case for case in cases if case.member.blocking and case.comparison and _unit(case.comparison)]
     if policy.reserve == "confirm" and all(case.confirmation for case in shared):
         again = _pooled([(case, case.confirmation) for case in shared if case.confirmation], policy)
         if again and p_values(again)[0] > CONFIRM:
@@ -179,7 +185,7 @@ def _overall(
     named = {outcome: [f"{v.task}::{v.metric}" for v in blocking if v.outcome is outcome] for outcome in Outcome}
     numbers, no_worse, worse = "", False, False
     if pooled:
-        shared = [v for v in blocking if v.comparison and v.comparison.metric.range is not None]
+        shared = [v for v in blocking if v.comparison and _unit(v.comparison)]
         margin, level = text.points(policy.pooled_margin, sign=False), policy.alpha / 2
         ends = (text.points(end).split()[0] for end in (pooled.low, pooled.high))
         numbers = f"pooled {text.points(pooled.delta)} [{', '.join(ends)}] over {len(shared)} metrics"

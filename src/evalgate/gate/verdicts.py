@@ -15,14 +15,8 @@ if TYPE_CHECKING:
 
 
 def p_values(test: PairedTest | None) -> tuple[float, float]:
-    """p_reg and p_ni; both 1 for what was not compared.
-
-    No p-value is smaller than the few clusters there are can show (2^-G), however equal their differences.
-    """
-    if test is None:
-        return 1.0, 1.0
-    least = 0.0 if test.method.startswith("mcnemar") else 2.0**-test.clusters
-    return max(test.p_reg, least), max(test.p_ni, least)
+    """p_reg and p_ni that verdicts are read from; both 1 for what was not compared."""
+    return (1.0, 1.0) if test is None else test.p_values
 
 
 def reach(case: Case, policy: Policy, *, p_adjusted: float | None, level: float, steps: int) -> Verdict:
@@ -56,11 +50,11 @@ def reach(case: Case, policy: Policy, *, p_adjusted: float | None, level: float,
             outcome, why = _confirmed(case.confirmation, why)
     else:
         outcome, why = Outcome.INCONCLUSIVE, _too_little(comparison, level / steps, policy, power)
-        pending = case.reserve and member.blocking
+        pending = case.reserve and case.look is not None and member.blocking  # a reserve that confirms decides nothing
     if case.look:
         why += f"; look {case.look[0]} of {case.look[1]} at the reserve"
     asides = case.asides
-    if metric.judge and not test.method.startswith("prediction-powered"):
+    if metric.judge and not test.labelled:
         asides = (*asides, "uncalibrated judge: no human labels say how far it errs")
     return Verdict(
         task=member.task,

@@ -51,6 +51,8 @@ def prediction_powered(
     require_inside(alpha, "alpha", 0, 0.5)
     require(2 <= len(places) < len(d), "labelled questions", f"from 2 to {len(d) - 1}", len(places))
     require(len(truth) == len(places), "human differences", f"{len(places)}, one per labelled question", len(truth))
+    inside = bool(((places >= 0) & (places < len(d))).all()) and len(np.unique(places)) == len(places)
+    require(inside, "labelled questions", f"different positions from 0 to {len(d) - 1}", places.tolist()[:10])
     rest = np.ones(len(d), dtype=bool)
     rest[places] = False
     n, m = len(d), len(places)

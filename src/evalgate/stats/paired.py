@@ -23,4 +23,16 @@ class PairedTest:
     gain: int  # questions on which it is better
     discordance: float  # (loss + gain) / n
     sd: float  # of the differences, unweighted, ddof = 1
-    method: str  # mcnemar-midp/tango, paired-t, cluster-ols, wls-bits-per-byte, wls-pooled; also with +sign-flip
+    method: str  # mcnemar-midp/tango, paired-t, cluster-ols, wls-bits-per-byte, wls-pooled; also with +sign-flip;
+    # prediction-powered, human-labels/…
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it rests on people's labels, and not on the scores alone."""
+        return self.method.startswith(("prediction-powered", "human-labels"))
+
+    @property
+    def p_values(self) -> tuple[float, float]:
+        """p_reg and p_ni, neither smaller than so few clusters can show (2^-G), however equal their differences."""
+        least = 0.0 if self.method.startswith("mcnemar") else 2.0**-self.clusters
+        return max(self.p_reg, least), max(self.p_ni, least)
