@@ -271,7 +271,13 @@ def table() -> Iterator[Cell]:
     yield Cell(row=row, name="equal: false alarms", draw=ten(), event=red, bound=alarms)
     row = "Tasks of 200, ψ = .2, equal models: false alarms"
     for count in (1, 5, 10, 20, 50):
-        yield Cell(row=row, name=f"{count} tasks", draw=tasks(count, 200, 0.2), event=red, bound=alarms)
+        yield Cell(
+            row=row,
+            name=f"{count} {'task' if count == 1 else 'tasks'}",
+            draw=tasks(count, 200, 0.2),
+            event=red,
+            bound=alarms,
+        )
     row = "500 questions about G documents of unequal size, ψ = .21"
     for clusters in (8, 20, 50):
         for icc in (0.02, 0.07):

@@ -15,7 +15,7 @@ SHOWN = {  # rule: colour on light, on dark, dash
     "statgate": ("#b06000", "#fcad70", "12 4"),
     "evalproof": ("#c5221f", "#f28b82", "4 3"),
 }
-_WIDTH, _HEIGHT, _TOP, _GAP, _LEFT = 330, 240, 40, 40, 52
+_WIDTH, _HEIGHT, _TOP, _GAP, _LEFT = 330, 240, 40, 56, 56
 
 
 def svg(contests: Sequence[Contest]) -> str:
@@ -34,7 +34,7 @@ def svg(contests: Sequence[Contest]) -> str:
         found = sorted((each for each in contests if each.n == n), key=lambda each: each.points)
         parts += [f'<g transform="translate({_LEFT + place * (_WIDTH + _GAP)} {_TOP})">', *_panel(n, found), "</g>"]
     for place, name in enumerate(SHOWN):
-        x, y = _LEFT + place % 3 * 240, height - 42 + place // 3 * 24
+        x, y = _LEFT + place % 3 * 250, height - 42 + place // 3 * 24
         parts.append(f'<line class="c{place}" x1="{x}" y1="{y}" x2="{x + 44}" y2="{y}"/>')
         parts += [*_letter(place, x + 22, y), f'<text x="{x + 54}" y="{y + 4}">{escape(name)}</text>']
     return "\n".join([*parts, "</svg>", ""])
@@ -51,7 +51,7 @@ def _style() -> str:
     curves = ",".join(f".c{place}" for place in range(len(SHOWN)))
     return (
         "<style>text{font:12px sans-serif;fill:#202124}.page{fill:#fff}.grid{stroke:#dadce0}.letter{fill:#fff;"
-        f"font-weight:bold;text-anchor:middle}}{curves}{{fill:none;stroke-width:2}}.c0{{stroke-width:3}}{light}{dashes}"
+        f"text-anchor:middle}}.head,.letter{{font-weight:bold}}{curves}{{fill:none;stroke-width:2}}.c0{{stroke-width:3}}{light}{dashes}"
         "@media(prefers-color-scheme:dark){text{fill:#e8eaed}.page{fill:#0d1117}.grid{stroke:#3c4043}"
         f".letter{{fill:#0d1117}}{dark}}}</style>"
     )
@@ -63,7 +63,7 @@ def _panel(n: int, contests: Sequence[Contest]) -> list[str]:
     def at(points: float, share: float) -> tuple[float, float]:
         return round(points / most * _WIDTH, 1), round((1 - share) * _HEIGHT, 1)
 
-    parts = [f'<text x="0" y="-14" font-weight="bold">{n} questions</text>']
+    parts = [f'<text x="0" y="-14" class="head">stopped, with {n} questions</text>']
     for tenth in range(0, 11, 2):
         _, y = at(0, tenth / 10)
         parts.append(f'<line class="grid" x1="0" y1="{y}" x2="{_WIDTH}" y2="{y}"/>')
@@ -74,9 +74,13 @@ def _panel(n: int, contests: Sequence[Contest]) -> list[str]:
     for place, name in enumerate(SHOWN):
         line = " ".join("{},{}".format(*at(each.points, each.red[name])) for each in contests)
         parts.append(f'<polyline class="c{place}" points="{line}"/>')
+    taken: list[tuple[float, float]] = []
     for place, name in enumerate(SHOWN):
-        clearest = max(contests[:-1], key=lambda each: _clearance(each, name))
-        parts += _letter(place, *at(clearest.points, clearest.red[name]))
+        spots = sorted(contests[1:-1], key=lambda each: -_clearance(each, name))
+        places = [at(each.points, each.red[name]) for each in spots]
+        free = (here for here in places if all(abs(here[0] - x) + abs(here[1] - y) > 20 for x, y in taken))
+        taken.append(next(free, places[0]))
+        parts += _letter(place, *taken[-1])
     return parts
 
 

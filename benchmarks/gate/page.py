@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from benchmarks.gate.cells import Cell, Rate
@@ -22,19 +22,20 @@ def written(page: str, tables: str) -> str:
 
 def tables(cells: Sequence[Cell], rates: Sequence[Rate], contests: Sequence[Contest]) -> str:
     """Every cell with its bound, then the gate beside other rules."""
-    parts, measured = [], list(zip(cells, rates, strict=True))
-    for row, its in groupby(measured, key=lambda pair: pair[0].row):
+    grids, lists = [], ["| | measured, % | bound |", "|---|--:|--:|"]
+    for row, its in groupby(zip(cells, rates, strict=True), key=lambda pair: pair[0].row):
         pairs = list(its)
-        bounds = {cell.bound for cell, _ in pairs}
-        grid = len(bounds) == 1 and all(cell.name.startswith("n = ") for cell, _ in pairs)
-        parts += [f"**{row}**{f' ({bounds.pop()})' if grid else ''}", "", *(_grid(pairs) if grid else _list(pairs)), ""]
-    runs, checked = rates[0].runs, sum(rate.checked for rate in rates)
-    differing = sum(rate.differing for rate in rates)
-    parts.append(
-        f"{runs} runs a cell; ± is one Monte-Carlo standard error. {checked} runs were decided over records too; "
-        f"{differing} of them came out differently."
+        if all(cell.name.startswith("n = ") for cell, _ in pairs):
+            grids += [f"**{row}** ({pairs[0][0].bound})", "", *_grid(pairs), ""]
+        else:
+            lists += [f"| **{row}** | | |"]
+            lists += [f"| {cell.name} | {shown(cell, rate)} | {cell.bound or '–'} |" for cell, rate in pairs]
+    checked, differing = sum(rate.checked for rate in rates), sum(rate.differing for rate in rates)
+    said = (
+        f"{rates[0].runs} runs a cell; ± is one Monte-Carlo standard error. {checked} runs were decided over records "
+        f"too; {differing} of them came out differently."
     )
-    return "\n".join([*parts, "", *_beside(contests)])
+    return "\n".join([said, "", *grids, *lists, "", *_beside(contests)])
 
 
 def missed(cell: Cell, rate: Rate) -> bool:
@@ -48,11 +49,6 @@ def shown(cell: Cell, rate: Rate) -> str:
     return f"{said} **MISSED**" if missed(cell, rate) else said
 
 
-def _list(pairs: Sequence[tuple[Cell, Rate]]) -> list[str]:
-    head = ["| | measured, % | bound |", "|---|--:|--:|"]
-    return head + [f"| {cell.name} | {shown(cell, rate)} | {cell.bound or '–'} |" for cell, rate in pairs]
-
-
 def _grid(pairs: Sequence[tuple[Cell, Rate]]) -> list[str]:
     by = {tuple(cell.name.split(", ")): shown(cell, rate) for cell, rate in pairs}
     rows, columns = (list(dict.fromkeys(name[side] for name in by)) for side in (0, 1))
@@ -61,18 +57,21 @@ def _grid(pairs: Sequence[tuple[Cell, Rate]]) -> list[str]:
 
 
 def _beside(contests: Sequence[Contest]) -> list[str]:
-    by: Mapping[tuple[int, float], Contest] = {(each.n, each.points): each for each in contests}
+    by = {(each.n, each.points): each for each in contests}
     sizes = sorted({each.n for each in contests})
-    what = ["stops an equal model", "stops one 5 pt worse", "passes an equal model", "passes one 5 pt worse"]
-    head = [
-        "| gate | " + " | ".join(f"{said}, n = {n}" for said in what for n in sizes) + " |",
-        "|---|" + "--:|" * (len(what) * len(sizes)),
+    asked = (("stops", "red", 0.0), ("stops", "red", 5.0), ("passes", "green", 0.0), ("passes", "green", 5.0))
+    heads = [f"{verb} {'one 5 pt worse' if points else 'an equal model'}" for verb, _, points in asked]
+
+    def figures(name: str) -> list[str]:
+        shares = [[getattr(by[n, points], side)[name] for n in sizes] for _, side, points in asked]
+        return [" / ".join(f"{100 * share:.1f}" for share in each) for each in shares]
+
+    rows = [(name, f"this one, margin {100 * margin:g} pt") for name, margin in OURS.items()]
+    rows += [(rule.name, rule.source) for rule in (*NAIVE, *PEERS)]
+    return [
+        f"**Beside other rules** (%, n = {' / '.join(map(str, sizes))}, ψ = .21, each at its own defaults)",
+        "",
+        f"| gate | {' | '.join(heads)} | its rule |",
+        "|---|" + "--:|" * len(heads) + "---|",
+        *[f"| {' | '.join([name, *figures(name), source])} |" for name, source in rows],
     ]
-
-    def figures(name: str) -> str:
-        asked = [(side, points) for side in ("red", "green") for points in (0.0, 5.0)]
-        found = [getattr(by[n, points], side)[name] for side, points in asked for n in sizes]
-        return " | ".join(f"{100 * share:.1f}" for share in found)
-
-    rules = [*OURS, *(rule.name for rule in (*NAIVE, *PEERS))]
-    return [*head, *[f"| {name} | {figures(name)} |" for name in rules]]

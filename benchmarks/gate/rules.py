@@ -111,15 +111,31 @@ def _bca(loss: int, gain: int, n: int) -> tuple[float, float]:
 
 
 NAIVE = (
-    Rule("any drop", "mean below the baseline's", _drop_of(0)),
+    Rule("any drop", "red where the mean is lower", _drop_of(0)),
     Rule("drop > 1 pt", "a fixed tolerance", _drop_of(1)),
     Rule("drop > 2 pt", "a fixed tolerance", _drop_of(2)),
     Rule("drop > 5 pt", "a fixed tolerance", _drop_of(5)),
     Rule("unpaired 2σ", "drop over both standard errors", _two_sigma),
 )
 PEERS = (
-    Rule("lm-eval comparator", "lm-evaluation-harness, `scripts/model_comparator.py`", _model_comparator),
-    Rule("vLLM accuracy CI", "vLLM, `.buildkite/lm-eval-harness/test_lm_eval_correctness.py`", _vllm_accuracy),
-    Rule("statgate", "statgate 0.1.1, `statgate/verdict.py`, `core/bootstrap.py`", _statgate),
-    Rule("evalproof", "evalproof 0.2.1, `evalproof/gate.py`, `stats.py`", _evalproof),
+    Rule(
+        "lm-eval comparator",
+        "two-tailed z of both standard errors at .05: lm-evaluation-harness, `scripts/model_comparator.py`",
+        _model_comparator,
+    ),
+    Rule(
+        "vLLM accuracy CI",
+        "`isclose(rtol=.05)`: vLLM, `.buildkite/lm-eval-harness/test_lm_eval_correctness.py`",
+        _vllm_accuracy,
+    ),
+    Rule(
+        "statgate",
+        "95 % BCa interval of the paired mean against 2 pt: statgate 0.1.1, `verdict.py`, `core/bootstrap.py`",
+        _statgate,
+    ),
+    Rule(
+        "evalproof",
+        "drop of 2 pt or more and exact McNemar p < .05: evalproof 0.2.1, `gate.py`, `compare.py`",
+        _evalproof,
+    ),
 )
