@@ -57,7 +57,7 @@ type: $(READY) ## mypy --strict
 	$(VENV)/bin/mypy
 
 bench: $(READY) ## benchmarks side by side with peers; prints tables, fails nothing
-	@for file in benchmarks/*.py; do echo "== $$file"; $(PY) $$file; done
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file; done
 
 build: $(READY) ## wheel and sdist in dist/
 	$(PY) -m build --installer uv
