@@ -176,7 +176,6 @@ def describe(record: Evaluation) -> list[str]:
         if record.look
         else None,
         "accepted": f"{accepted.at} by {accepted.by}: {accepted.why}" if accepted else None,
-        "chosen": f"among {accepted.selected_from} candidates" if accepted and accepted.selected_from > 1 else None,
         "incomplete": f"{len(record.errors)} rows without an answer" if record.errors else None,
     }
     lines = [f"{name:12} {value}" for name, value in facts.items() if value is not None]

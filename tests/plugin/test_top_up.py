@@ -78,6 +78,7 @@ def test_a_baseline_without_reserve_cannot_be_topped_up(kept_back: Project) -> N
     assert "0 of 4 steps" in refused.stderr
     assert "--eval-record-only" in refused.stderr
     kept_back.accept("runs/v2")
+    assert "reserve      drawn up to step 4 of 4" in kept_back.evalgate("show", "runs/v2", "arithmetic/addition").stdout
 
 
 def test_it_is_a_setting_too_and_excludes_nightly(kept_back: Project) -> None:

@@ -301,6 +301,8 @@ def test_junit_properties_hold_the_words_and_the_numbers(demo: CardData) -> None
     assert (found["evalgate.n"], found["evalgate.broken"], found["evalgate.fixed"]) == ("500", "41", "11")
     assert float(found["evalgate.delta"]) == pytest.approx(-4.05, abs=0.1)
     assert found["evalgate.baseline"] == demo.baselines["arithmetic/addition"].digest
+    assert float(found["evalgate.discordance"]) == pytest.approx(52 / 500)
+    assert 0 < float(found["evalgate.detectable"]) < 5
     new = dict(junit_properties(verdict_of(demo, "chat/identity::exact_match")))
     assert "evalgate.delta" not in new
     assert new["evalgate.value"] == "0.5"

@@ -47,6 +47,8 @@ min_n = 50
 inconclusive = "fail"
 pass_rule = "all"
 compare_policy = "strict"
+reserve = "confirm"
+baseline_model = "runs/v1"
 
 [tool.evalgate.engine]
 name = "transformers"
@@ -66,6 +68,7 @@ compilation_config = { level = 3 }
         inconclusive="fail",
         pass_rule="all",
         engine="strict",
+        reserve="confirm",
     )
     assert all(getattr(policy, f.name) != f.default for f in fields(Policy))
     assert load_config(project(tmp_path, text), {}) == Config(
@@ -75,6 +78,7 @@ compilation_config = { level = 3 }
         baseline="support-bot",
         required=("test_a/add::exact_match",),
         base=str(tmp_path / "models/base"),
+        baseline_model=str(tmp_path / "runs/v1"),
         seed=3,
         policy=policy,
         engine=EngineConfig(

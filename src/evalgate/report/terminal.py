@@ -320,7 +320,8 @@ def junit_properties(
     if comparison:
         test = comparison.test
         found |= {"was": comparison.baseline, "now": comparison.candidate, "margin": comparison.margin}
-        found |= {name: getattr(test, name) for name in ("delta", "low", "high", "p_reg", "p_ni", "n", "method")}
+        of_test = ("delta", "low", "high", "p_reg", "p_ni", "n", "discordance", "method")
+        found |= {name: getattr(test, name) for name in of_test}
         found |= {
             "broken": len(comparison.broken),
             "fixed": len(comparison.fixed),
@@ -331,7 +332,8 @@ def junit_properties(
         found["look"] = "{} of {}".format(*verdict.look)
     if verdict.confirmation:
         found["confirmation_p"] = p_values(verdict.confirmation.test)[0]
-    found |= {"p_adjusted": verdict.p_adjusted, "level": verdict.level, "needed": verdict.needed}
+    found |= {"p_adjusted": verdict.p_adjusted, "level": verdict.level}
+    found |= {"detectable": verdict.detectable, "needed": verdict.needed}
     return [
         (f"evalgate.{name}", f"{value:.6g}" if isinstance(value, float) else str(value))
         for name, value in found.items()
