@@ -139,7 +139,7 @@ def test_power_cell_that_cannot_be() -> None:
         samples_needed(0.10, psi=0.05, alpha=0.05)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_adjusted_p_values_are_those_of_statsmodels(p_values: list[float]) -> None:
     """Holm, which is written out, and Benjamini-Hochberg equal `multipletests` for any p-values, ties included."""
