@@ -11,8 +11,8 @@ import evalgate
 
 ROOT = Path(evalgate.__file__).parent
 RANKS = {
-    0: "errors digest checkpoint request task evaluation stats compare gate power scoring prompt plan text",
-    1: "samples preflight chat engines cache store ledger config report importers",
+    0: "errors digest checkpoint request task evaluation stats compare gate power scoring prompt plan text version",
+    1: "samples preflight chat engines cache store ledger config report importers training",
     2: "evaluate rescore noise session accept records doctor",
     3: "plugin cli __init__ __main__",
 }

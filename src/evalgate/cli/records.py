@@ -1,8 +1,4 @@
-"""The command line: what is done with recorded evaluations. It runs no model.
-
-Exit codes: 0 all is well, 1 a regression (`plan --strict`: an underpowered metric), 2 it could not be done (and one
-line that says why).
-"""
+"""What is done with recorded evaluations: accept, compare, import, plan, ls, show, verify, doctor. No model runs."""
 
 from __future__ import annotations
 
@@ -12,31 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from evalgate.errors import EvalgateError
-
-app = typer.Typer(
-    name="evalgate",
-    help="Gate fine-tuned language models: accept, compare and inspect recorded evaluations. "
-    "The gate itself is pytest: pytest evalsuites/ --model runs/v3",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-console = Console(highlight=False)
-
-Model = Annotated[str, typer.Argument(help="a checkpoint's folder, name or digest", show_default=False)]
-
-
-def main() -> None:
-    """Run a command; whatever a person did wrong is one line on standard error and exit code 2."""
-    try:
-        app()
-    except EvalgateError as error:
-        print(f"evalgate: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+from evalgate.cli.app import Model, app, console, shown
 
 
 @app.command()
@@ -68,7 +41,7 @@ def accept(
     for entry in done:
         means = ", ".join(f"{m.name} {entry.evaluation.mean(m.name):.3f}" for m in entry.evaluation.metrics)
         verb = "unchanged" if entry.previous == entry.evaluation.digest else "replaced" if entry.previous else "new"
-        console.print(f"{verb:9} {_shown(entry.path)}  {means}", soft_wrap=True)
+        console.print(f"{verb:9} {shown(entry.path)}  {means}", soft_wrap=True)
     if advice := selection_advice(done, model=model, suites=suites, entries=entries):
         console.print(advice, markup=False, soft_wrap=True)
     console.print(f"{len(done)} baselines accepted. Commit them: they are reviewed like code.")
@@ -211,7 +184,3 @@ def doctor() -> None:
         if finding.mend:
             console.print(f"  {finding.mend}", markup=False, soft_wrap=True)
     raise typer.Exit(2 if any(finding.state == "bad" for finding in findings) else 0)
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,182 @@
+"""A published version: what made a checkpoint, as `evalgate.json` in its folder says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from evalgate.digest import digest
+from evalgate.errors import RecordError
+
+LINEAGE = "evalgate.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What training began from.
+
+    Attributes:
+        name: what people call it.
+        path: relative to the project where it lies inside, else as it was given.
+        digest: of that checkpoint's content.
+        kind: `full` or `adapter`.
+    """
+
+    name: str
+    path: str
+    digest: str
+    kind: str = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file of training data.
+
+    Attributes:
+        path: relative to the project.
+        digest: `sha256:…` of its bytes.
+        rows: in the file.
+        kept: of those, how many were trained on.
+        format: `prompt-completion` or `messages`.
+        steps: what was done to its rows, in order, in words.
+    """
+
+    path: str
+    digest: str
+    rows: int
+    kept: int
+    format: str
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """How a version was trained.
+
+    Attributes:
+        key: digest of recipe, parent, template and data: the same key is never trained twice.
+        config: the resolved configuration.
+        data: its files.
+        data_digest: of the rows in the order in which they were kept.
+        losses: loss of every optimizer step up to this version, in order.
+        held_out_loss: on the rows kept from training, `None` without any.
+        seconds: of wall time, over all its interruptions.
+        overrides: `key=value` as they were typed.
+        config_file: relative to the project.
+        trackers: by name, what finds the run again (run id, address); values are JSON.
+        leaked: suite/task to the ids of the eval samples that stand in the training text.
+    """
+
+    key: str
+    config: Mapping[str, Any]
+    data: tuple[DataFile, ...]
+    data_digest: str
+    losses: tuple[float, ...] = ()
+    held_out_loss: float | None = None
+    seconds: float = 0.0
+    overrides: tuple[str, ...] = ()
+    config_file: str | None = None
+    trackers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    leaked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def config_digest(self) -> str:
+        """Of the resolved configuration."""
+        return digest(dict(self.config))
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The content of `evalgate.json`.
+
+    Attributes:
+        name: of the version: its folder's name.
+        digest: of the checkpoint's content, the same that records, cache and baselines know it by.
+        kind: `full` or `adapter`.
+        files: name to `sha256:…` of every other file of the folder.
+        created: UTC time, ISO 8601.
+        parent: what training began from, `None` where another program did not say.
+        base: the full checkpoint under an adapter: its `digest`, `None` for full weights.
+        epoch: how far training was.
+        step: optimizer steps.
+        training: how it was trained, `None` where another program published it and did not say.
+        code: `commit` (or `None`), `dirty`, and `diff`, the digest of what is not committed.
+        environment: package versions, interpreter, processor and its features, threads, GPU and driver, flags.
+        why: the rationale.
+        hypothesis: what it should improve and may not break.
+        command: what was typed.
+        evalgate: version that wrote this.
+        format: of this file.
+    """
+
+    name: str
+    digest: str
+    kind: str
+    files: Mapping[str, str]
+    created: str
+    parent: Parent | None = None
+    base: Mapping[str, str] | None = None
+    epoch: float | None = None
+    step: int | None = None
+    training: TrainingRun | None = None
+    code: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    hypothesis: str = ""
+    command: str = ""
+    evalgate: str = ""
+    format: int = FORMAT
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the file; `config_digest` is written beside the configuration for people."""
+        value = asdict(self)
+        if self.training:
+            value["training"]["config_digest"] = self.training.config_digest
+        return value
+
+
+def lineage_from_json(value: Any, where: str) -> Lineage:
+    """Read what `Lineage.as_json` wrote.
+
+    Raises:
+        RecordError: it is damaged, misses a field, or is of a newer format.
+    """
+    try:
+        if value["format"] > FORMAT:
+            raise RecordError(
+                f"has format {value['format']}, this evalgate reads up to {FORMAT}",
+                where=where,
+                mend="Update evalgate.",
+            )
+        known = _known(Lineage, value)
+        run = known["training"]
+        known["parent"] = Parent(**_known(Parent, known["parent"])) if known["parent"] else None
+        known["training"] = _run(run, where) if run else None
+        return Lineage(**known)
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise RecordError(f"is no lineage of a version: {exc!r}", where=where, mend="Publish it again.") from exc
+
+
+def _run(value: Mapping[str, Any], where: str) -> TrainingRun:
+    known = _known(TrainingRun, value)
+    known["data"] = tuple(DataFile(**_tupled(_known(DataFile, each), "steps")) for each in known["data"])
+    known["leaked"] = {task: tuple(ids) for task, ids in known["leaked"].items()}
+    run = TrainingRun(**_tupled(known, "losses", "overrides"))
+    if value["config_digest"] != run.config_digest:
+        raise RecordError(
+            "the configuration was changed after it was published: its digest differs",
+            where=where,
+            mend="Make the version again.",
+        )
+    return run
+
+
+def _known(kind: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    return {f.name: value[f.name] for f in fields(kind)}
+
+
+def _tupled(value: dict[str, Any], *names: str) -> dict[str, Any]:
+    sequences: dict[str, Sequence[Any]] = {name: tuple(value[name]) for name in names}
+    return {**value, **sequences}
