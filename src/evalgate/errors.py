@@ -8,6 +8,8 @@ EvalgateError
 │   ├── CheckpointError   a checkpoint folder, its weights, adapter, tokenizer or template
 │   ├── RecordError       a stored evaluation, baseline, cache or ledger that cannot be trusted
 │   └── MissingExtraError      an optional library that is not installed
+├── TrainingError         the trainer failed, was killed, or its loss is no number: no version appeared
+├── TrackerError          an experiment tracker or model registry could not be written: shown, never a verdict
 ├── EngineError           the engine could not answer: every gate that needed it is ERROR
 └── ScorerError           a scorer raised or returned no number: the metric is ERROR
 """
@@ -62,6 +64,14 @@ class MissingExtraError(InputError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed", mend=f"pip install 'pytest-evalgate[{extra}]'")
+
+
+class TrainingError(EvalgateError):
+    """The trainer failed, was killed, or met a loss or gradient that is no finite number: no version appeared."""
+
+
+class TrackerError(EvalgateError):
+    """An experiment tracker or a model registry could not be written; it is shown and changes no verdict."""
 
 
 class EngineError(EvalgateError):

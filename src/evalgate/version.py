@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from evalgate.digest import digest
-from evalgate.errors import RecordError
+from evalgate.checkpoint import Checkpoint
+from evalgate.digest import digest, short
+from evalgate.errors import ConfigError, RecordError
 
 LINEAGE = "evalgate.json"
 FORMAT = 1
@@ -137,6 +139,16 @@ class Lineage:
         return value
 
 
+def require_published(checkpoint: Checkpoint, lineage: Lineage | None) -> None:
+    """Refuse a version whose content is no longer what its lineage says (RecordError)."""
+    if lineage and lineage.digest != checkpoint.digest:
+        raise RecordError(
+            f"was changed after it was published: it was {short(lineage.digest)}, it is {short(checkpoint.digest)}",
+            where=str(checkpoint.path),
+            mend="Versions never change: train it again, or restore the folder.",
+        )
+
+
 def lineage_from_json(value: Any, where: str) -> Lineage:
     """Read what `Lineage.as_json` wrote.
 
@@ -173,10 +185,62 @@ def _run(value: Mapping[str, Any], where: str) -> TrainingRun:
     return run
 
 
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "None": (type(None),),
+    "tuple": (list, tuple),
+    **dict.fromkeys(("Mapping", "Parent", "TrainingRun", "DataFile"), (dict,)),
+}
+"""What a value is for the first word of its field's annotation, in JSON and as `as_json` returns it."""
+
+
 def _known(kind: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
-    return {f.name: value[f.name] for f in fields(kind)}
+    """The fields of a dataclass, each of the kind of value that its annotation says (KeyError, TypeError)."""
+    for each in fields(kind):
+        good = _fits(value[each.name], str(each.type))
+        if not good or (each.name == "kind" and value["kind"] not in ("full", "adapter")):
+            raise TypeError(f"{each.name} is {str(value[each.name])[:40]!r}, expected {each.type}")
+    return {each.name: value[each.name] for each in fields(kind)}
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a JSON value is of one of the annotation's alternatives, and so is what it holds."""
+    for alternative in annotation.split(" | "):
+        word, _, inside = alternative.removesuffix("]").partition("[")
+        of = inside.removesuffix(", ...").rpartition(", ")[2].partition("[")[0]
+        held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if isinstance(value, _KINDS[word]) and all(isinstance(each, _KINDS.get(of, (object,))) for each in held):
+            return True
+    return False
 
 
 def _tupled(value: dict[str, Any], *names: str) -> dict[str, Any]:
     sequences: dict[str, Sequence[Any]] = {name: tuple(value[name]) for name in names}
     return {**value, **sequences}
+
+
+_MAX_NAME = 100
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=,@-]*")
+_EPOCH = re.compile(r".*-epoch-[0-9]+", re.IGNORECASE)
+
+
+def check_version_name(name: str, where: str | None = None) -> None:
+    """A version's name is that of its folder: it stays in the folder of all versions, on every file system.
+
+    Args:
+        name: as it was typed.
+        where: the name was found in, for the message.
+
+    Raises:
+        ConfigError: it could leave the folder, hide in it, or is kept for the epochs of another version.
+    """
+    if len(name) > _MAX_NAME:
+        raise ConfigError(f"a version name has up to {_MAX_NAME} characters, this one {len(name)}", where=where)
+    if not _NAME.fullmatch(name) or ".." in name:
+        mend = "Use ASCII letters, digits and . _ + = , @ - (no two dots together, and neither . nor - first)."
+        raise ConfigError(f"{name!a} is no name of a version", where=where, mend=mend)
+    if _EPOCH.fullmatch(name):
+        mend = "Choose a name without -epoch-<number> at its end."
+        raise ConfigError(f"the name {name} is kept for an epoch of a version", where=where, mend=mend)
