@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
     from evalgate.gate import Family, Gate, Member, Outcome, Policy, Verdict, decide
+    from evalgate.publishing import publish
     from evalgate.request import Completion, Engine, Request
     from evalgate.scoring import (
         Score,
@@ -62,6 +63,7 @@ _HOMES = {
     ),
     "evaluation": ("Acceptance", "Evaluation", "Metric", "Row"),
     "gate": ("Family", "Gate", "Member", "Outcome", "Policy", "Verdict", "decide"),
+    "publishing": ("publish",),
     "request": ("Completion", "Engine", "Request"),
     "scoring": (
         "Score",
@@ -129,6 +131,7 @@ __all__ = [
     "json_schema",
     "jsonl",
     "numeric",
+    "publish",
     "regex",
     "rouge",
 ]

@@ -24,13 +24,13 @@ MERGEABLE = frozenset({
 """Kinds that PEFT can merge into full weights; LoRA is served as it is where the engine can."""
 
 # PEFT writes sets in any order, the path of the base on that machine, and what the last process did with the adapter.
-_UNORDERED = ("target_modules", "modules_to_save", "exclude_modules", "target_parameters", "layers_to_transform")
+UNORDERED = ("target_modules", "modules_to_save", "exclude_modules", "target_parameters", "layers_to_transform")
 _OF_NO_MEANING = frozenset(
     ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping", "parent_library")
 )
 
-_PREFIX = "base_model.model."
-_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
+PREFIX = "base_model.model."
+LORA = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
 _FROM_LAYER = re.compile(r"(?:.*?\.)?([^.]+\.\d+\..+)")
 # With these, rows or columns of A and B are no longer those of the module's weight.
 _RESHAPED = ("use_qalora", "use_bdlora", "target_parameters", "layer_replication")
@@ -91,7 +91,7 @@ def read_adapter_config(folder: Folder) -> dict[str, Any]:
 def canonical_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of the configuration gives the tensors their meaning, in one order."""
     kept = {key: value for key, value in config.items() if key not in _OF_NO_MEANING}
-    return kept | {key: sorted(kept[key], key=str) for key in _UNORDERED if isinstance(kept.get(key), list)}
+    return kept | {key: sorted(kept[key], key=str) for key in UNORDERED if isinstance(kept.get(key), list)}
 
 
 def find_base(folder: Folder, config: Mapping[str, Any], given: Path | None) -> Path:
@@ -156,14 +156,14 @@ def require_fit(
         quantized: whether the base's tensors are packed, so that their shapes say nothing.
     """
     modules = _Modules(base.values())
-    names = {name.removeprefix(_PREFIX): tensor for name, tensor in header.tensors.items()}
+    names = {name.removeprefix(PREFIX): tensor for name, tensor in header.tensors.items()}
     if config["peft_type"] != "LORA":
         if not any(modules.holds_part_of(name) for name in names):
             raise _stranger(folder, next(iter(names)), len(names), len(names), base_shown)
         return
     pairs: dict[tuple[str, bool], dict[str, Tensor]] = {}
     for name, tensor in names.items():
-        if found := _LORA.fullmatch(name):
+        if found := LORA.fullmatch(name):
             pairs.setdefault((found["module"], bool(found["embedding"])), {})[found["side"]] = tensor
     reshaped = quantized or any(config.get(key) for key in _RESHAPED)
     unknown = [module for module, _ in pairs if not modules.find(module)]

@@ -20,6 +20,7 @@ from evalgate.preflight.template import template_digest, templates
 from evalgate.preflight.tokenizer import has_tokenizer, read_tokenizer, require_vocabulary
 
 LINEAGE = "evalgate.json"
+MAX_LINEAGE = 64 << 20  # the losses of two million steps
 QUANTIZATION = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
@@ -181,7 +182,7 @@ def _require_stated_base(folder: Folder, base: Checkpoint) -> None:
     """Refuse another base than the one that evalgate's own lineage file says the adapter was trained on."""
     if LINEAGE not in folder.files:
         return
-    stated = read_object(folder, LINEAGE).get("base")
+    stated = read_object(folder, LINEAGE, MAX_LINEAGE).get("base")
     known = stated.get("digest") if isinstance(stated, dict) else stated
     if isinstance(known, str) and known.startswith(PREFIX) and known != base.digest:
         raise CheckpointError(

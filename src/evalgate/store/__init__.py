@@ -2,7 +2,7 @@
 
 from evalgate.store.baselines import anchor_path, baseline_path, parse_baseline, read_baseline, write_baseline
 from evalgate.store.files import write_atomically
-from evalgate.store.record import FORMAT, Header, parse, serialise
+from evalgate.store.record import FORMAT, Header, parse, read_header, serialise
 from evalgate.store.records import Store, read_records
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "parse",
     "parse_baseline",
     "read_baseline",
+    "read_header",
     "read_records",
     "serialise",
     "write_atomically",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -67,35 +65,49 @@ def test_a_name_without_a_meaning_is_one_line(tmp_path: Path, text: str, says: s
 
 def test_a_registry_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without mlflow the message names the extra that brings it."""
-    monkeypatch.setitem(sys.modules, "mlflow.artifacts", None)
+    monkeypatch.setattr("evalgate.preflight.hub.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pytest-evalgate\[trackers\]"):
         resolve_model("models:/shop@champion")
 
 
-def registry(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """MLflow's two modules with one artifact store, where the real library is not installed."""
-    artifacts, exceptions = ModuleType("mlflow.artifacts"), ModuleType("mlflow.exceptions")
-
-    class MlflowException(Exception):
-        pass
-
-    def download_artifacts(artifact_uri: str) -> str:
-        if artifact_uri != "models:/shop@champion":
-            raise MlflowException("no such alias")
-        return str(folder)
-
-    artifacts.download_artifacts = download_artifacts  # type: ignore[attr-defined]
-    exceptions.MlflowException = MlflowException  # type: ignore[attr-defined]
-    for module in (ModuleType("mlflow"), artifacts, exceptions):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+def registry(monkeypatch: pytest.MonkeyPatch, path: Path, script: str) -> None:
+    """An interpreter that answers as a registry does; `tests/training/test_trackers.py` asks a real one."""
+    interpreter = path / "python"
+    interpreter.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr("evalgate.preflight.hub.find_spec", lambda name: True)
+    monkeypatch.setattr("sys.executable", str(interpreter))
 
 
-def test_a_registered_version_is_the_folder_in_its_artifacts(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one folder with a configuration is the checkpoint; none, two, or an unknown alias are said."""
-    registry(monkeypatch, room.path)
+def test_a_registered_version_is_the_folder_in_its_artifacts(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one folder with a configuration is the checkpoint, whatever is printed before; none or two are said."""
+    registry(monkeypatch, tmp_path, f"echo 'Downloading artifacts'; echo {room.full}")
+    assert resolve_model("models:/shop@champion") == room.full
+    registry(monkeypatch, tmp_path, f"echo {room.path}")
     with pytest.raises(CheckpointError, match="holds 2 folders"):
         resolve_model("models:/shop@champion")
-    registry(monkeypatch, room.full)
-    assert resolve_model("models:/shop@champion") == room.full
-    with pytest.raises(CheckpointError, match="no such alias"):
+    registry(monkeypatch, tmp_path, f"echo {tmp_path}/nothing")
+    with pytest.raises(CheckpointError, match="holds 0 folders"):
+        resolve_model("models:/shop@champion")
+
+
+def test_a_registry_is_asked_where_the_settings_say(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address wins over MLflow's variables, which hold where nobody says one; what it says last is the reason."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment")
+    registry(monkeypatch, tmp_path, 'echo first >&2; echo "no alias at $MLFLOW_TRACKING_URI" >&2; exit 1')
+    with pytest.raises(CheckpointError, match="gives nothing for 'models:/shop@nobody': no alias at http://settings"):
+        resolve_model("models:/shop@nobody", registry="http://settings")
+    with pytest.raises(CheckpointError, match="no alias at http://environment"):
         resolve_model("models:/shop@nobody")
+
+
+def test_a_registry_that_hangs_is_given_up(room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how long was waited."""
+    registry(monkeypatch, tmp_path, "exec sleep 60")
+    monkeypatch.setattr("evalgate.preflight.hub.FETCH_SECONDS", 0.2)
+    with pytest.raises(CheckpointError, match=r"no answer within 0\.2 s"):
+        resolve_model("models:/shop@champion")
