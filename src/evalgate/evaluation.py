@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
@@ -144,7 +144,7 @@ class Evaluation:
         metrics: what was measured, in the order of the task's scorers.
         rows: sorted by sample id, whatever the order they are given in (RecordError where two share an id).
         environment: engine, versions, dtype, device, determinism, platform (outside the digest).
-        provenance: UTC time, command, evalgate's version, ledger head (outside the digest).
+        provenance: UTC time, command, evalgate's version, ledger head, ids of leaked samples (outside the digest).
         policy: margins, floors, alpha and golden ids in force when it was recorded (outside the digest).
         acceptance: present in a baseline (outside the digest).
         origin: digest of the record that this one is a view of; never written (outside the digest).
@@ -203,6 +203,16 @@ class Evaluation:
     def drawn(self, first: int, last: int) -> Evaluation:
         """A view of the rows drawn from one look to another; the evaluation itself where that is all of them."""
         rows = tuple(row for row in self.rows if first <= row.look <= last)
+        return self if len(rows) == len(self.rows) else replace(self, rows=rows, origin=self.record)
+
+    @property
+    def leaked(self) -> frozenset[str]:
+        """Ids of samples that stand in the text the checkpoint was trained on, as far as that is known."""
+        return frozenset(self.provenance.get("leaked", ()))
+
+    def without(self, ids: Collection[str]) -> Evaluation:
+        """A view of the rows of all other ids; the evaluation itself where that is all of them."""
+        rows = tuple(row for row in self.rows if row.id not in ids)
         return self if len(rows) == len(self.rows) else replace(self, rows=rows, origin=self.record)
 
     @property

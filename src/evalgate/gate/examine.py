@@ -32,6 +32,7 @@ class Case:
         look: (this look, the last one) where the reserve is drawn in steps.
         reserve: whether both sides could have more samples than they have.
         asides: what to say besides.
+        leaked: ids of its samples that stand in training text; they are left out where `clean` was asked for.
     """
 
     member: Member
@@ -43,6 +44,7 @@ class Case:
     look: tuple[int, int] | None = None
     reserve: bool = False
     asides: tuple[str, ...] = ()
+    leaked: frozenset[str] = frozenset()
 
     @property
     def test(self) -> PairedTest | None:
@@ -60,22 +62,33 @@ class Case:
         return sum(name in names for name, _ in of.slices) if of else 0
 
 
-def examine(member: Member, policy: Policy) -> Case:
-    """ERROR, NO BASELINE and INCOMPARABLE; else the comparisons on the samples that are in play."""
+def examine(member: Member, policy: Policy, *, clean: bool = False) -> Case:
+    """ERROR, NO BASELINE and INCOMPARABLE; else the comparisons on the samples that are in play.
+
+    Args:
+        member: what is judged.
+        policy: in force.
+        clean: leave out what leaked, everything else being as it is on all samples.
+    """
     if not member.ran:
         return Case(member)
     candidate, baseline = member.candidate, member.baseline
     fault = _fault(member)
     if fault or candidate is None:
         return _settle(member, Outcome.ERROR, fault or "it was not evaluated")
+    leaked = _leaked(member)
     broken = [f"; {said}" for said in floor(member, candidate.metric(member.metric), candidate.mean(member.metric))]
     if baseline is None:
         now = f"now {text.share(candidate.mean(member.metric))}  n={len(candidate.rows)}"
-        return _settle(member, Outcome.NO_BASELINE, "".join((f"no baseline yet, {now}", *broken)))
+        known = f"; {len(leaked)} samples stand in the training text" if leaked else ""
+        return _settle(member, Outcome.NO_BASELINE, "".join((f"no baseline yet, {now}{known}", *broken)))
     last = min(member.last_look, baseline.look)
     stepwise = policy.reserve == "top-up" and last > 0 and not member.labels and _countable(candidate, member.metric)
     look = min(candidate.look, last) if stepwise else 0
-    after, before = candidate.drawn(0, look), baseline.drawn(0, look)
+    left_out = leaked if clean else frozenset[str]()
+    after, before = (side.drawn(0, look).without(left_out) for side in (candidate, baseline))
+    if clean:
+        member = replace(member, golden=tuple(name for name in member.golden if name not in left_out))
     try:
         differences = incomparable(after, before, member.metric, strict=policy.engine == "strict")
         if differences:
@@ -83,8 +96,8 @@ def examine(member: Member, policy: Policy) -> Case:
             reason = "".join((f"not comparable with the baseline: {named}", *broken))
             return _settle(member, Outcome.INCOMPARABLE, reason)
         comparison = _compare(member, after, before, policy, sequential=stepwise)
-        anchor, asides = _anchored(member, candidate, baseline, policy)
-        confirmation = _confirmation(member, candidate, baseline, policy)
+        anchor, asides = _anchored(member, candidate, baseline, policy, left_out)
+        confirmation = _confirmation(member, candidate, baseline, policy, left_out)
     except EvalgateError as error:
         return _settle(member, Outcome.ERROR, str(error))
     if comparison.same_weights:
@@ -100,7 +113,15 @@ def examine(member: Member, policy: Policy) -> Case:
         look=(look, last) if stepwise else None,
         reserve=candidate.look < last and (stepwise or policy.reserve == "confirm"),
         asides=asides,
+        leaked=leaked,
     )
+
+
+def _leaked(member: Member) -> frozenset[str]:
+    """Ids of the candidate's samples that any side was trained on: to know an answer by heart flatters either."""
+    sides = [side for side in (member.candidate, member.baseline, member.anchor) if side]
+    named = member.leaked.union(*(side.leaked for side in sides))
+    return named.intersection(member.candidate.keys[0]) if named and member.candidate else frozenset()
 
 
 def _compare(
@@ -136,11 +157,14 @@ def _countable(candidate: Evaluation, metric: str) -> bool:
     return plain and candidate.clusters is None and candidate.sampling.get("n", 1) == 1
 
 
-def _confirmation(member: Member, candidate: Evaluation, baseline: Evaluation, policy: Policy) -> Comparison | None:
+def _confirmation(
+    member: Member, candidate: Evaluation, baseline: Evaluation, policy: Policy, left_out: frozenset[str]
+) -> Comparison | None:
     """The comparison on samples that had no part in the verdict, where both sides have them."""
     if policy.reserve != "confirm" or not (candidate.look and baseline.look):
         return None
-    after, before = (side.drawn(1, max(candidate.look, baseline.look)) for side in (candidate, baseline))
+    last = max(candidate.look, baseline.look)
+    after, before = (side.drawn(1, last).without(left_out) for side in (candidate, baseline))
     return None if incomparable(after, before, member.metric) else _compare(member, after, before, policy)
 
 
@@ -202,12 +226,12 @@ def floor(member: Member, spec: Metric, value: float) -> list[str]:
 
 
 def _anchored(
-    member: Member, candidate: Evaluation, baseline: Evaluation, policy: Policy
+    member: Member, candidate: Evaluation, baseline: Evaluation, policy: Policy, left_out: frozenset[str]
 ) -> tuple[Comparison | None, tuple[str, ...]]:
     """The comparison with the line's first baseline, on the task's own samples, or why there is none."""
     if member.anchor is None or member.anchor.record == baseline.record:
         return None, ()
-    after, anchor = candidate.drawn(0, 0), member.anchor.drawn(0, 0)
+    after, anchor = (side.drawn(0, 0).without(left_out) for side in (candidate, member.anchor))
     differences = incomparable(after, anchor, member.metric)
     if differences:
         return None, (f"drift is unknown, the anchor is not comparable: {differences[0]}",)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evalgate import text
 from evalgate.compare import Comparison
+from evalgate.gate.clean import on_both
 from evalgate.gate.examine import Case, examine
 from evalgate.gate.policy import CONFIRM, Family, Member, Outcome, Policy, Verdict
 from evalgate.gate.verdicts import p_values, reach
@@ -24,24 +25,26 @@ def decide(members: Sequence[Member], policy: Policy) -> Family:
         members: everything collected before `-k`, `-m` and `--lf`, also what did not run.
         policy: alpha, margins and rules.
     """
-    return decide_cases([examine(member, policy) for member in members], policy)
+    cases = [examine(member, policy) for member in members]
+    if not any(case.leaked for case in cases):
+        return decide_cases(cases, policy)
+    clean = [examine(case.member, policy, clean=True) if case.leaked else case for case in cases]
+    return decide_cases(cases, policy, clean)
 
 
-def decide_cases(cases: Sequence[Case], policy: Policy) -> Family:
-    """The same, where it is known what can be compared."""
-    blocking = [case for case in cases if case.member.blocking]
-    steps = len(blocking) + sum(case.slices for case in blocking)
-    level = policy.alpha if steps <= 1 else policy.alpha / 2
-    cases, adjusted = _adjusted(_with_false_discovery_rates(cases))
-    verdicts = tuple(
-        case.settled or reach(case, policy, p_adjusted=adjusted[place], level=level, steps=steps)
-        for place, case in enumerate(cases)
-        if case.member.ran
-    )
-    pooled = _pooled([(case, case.comparison) for case in cases if case.comparison], policy)
+def decide_cases(cases: Sequence[Case], policy: Policy, clean: Sequence[Case] | None = None) -> Family:
+    """The same, where it is known what can be compared, on all samples and, where some leaked, on the clean ones."""
+    verdicts, pooled = _judged(cases, policy)
     together, doubt = _together(pooled, cases, policy)
+    pooled_clean = None
+    if clean is not None:
+        verdicts_clean, pooled_clean = _judged(clean, policy)
+        ran = [case for case in cases if case.member.ran]
+        verdicts = tuple(on_both(*each) for each in zip(ran, verdicts, verdicts_clean, strict=True))
+        together, doubt = _together_on_both(together, _together(pooled_clean, clean, policy)[0], doubt)
     partial = tuple(f"{case.member.task}::{case.member.metric}" for case in cases if not case.member.ran)
-    outcome, reason = _overall(verdicts, pooled, together, policy, len(blocking))
+    blocking = sum(case.member.blocking for case in cases)
+    outcome, reason = _overall(verdicts, pooled, together, policy, blocking)
     reason += doubt
     if partial:
         reason += f"; PARTIAL: {len(partial)} of {len(cases)} metrics did not run"
@@ -57,7 +60,22 @@ def decide_cases(cases: Sequence[Case], policy: Policy) -> Family:
         policy=policy,
         together=together,
         wants_reserve=tuple(sorted(more)),
+        clean=pooled_clean,
     )
+
+
+def _judged(cases: Sequence[Case], policy: Policy) -> tuple[tuple[Verdict, ...], PairedTest | None]:
+    """The verdicts on the members that ran, and the pooled test."""
+    blocking = [case for case in cases if case.member.blocking]
+    steps = len(blocking) + sum(case.slices for case in blocking)
+    level = policy.alpha if steps <= 1 else policy.alpha / 2
+    cases, adjusted = _adjusted(_with_false_discovery_rates(cases))
+    verdicts = tuple(
+        case.settled or reach(case, policy, p_adjusted=adjusted[place], level=level, steps=steps)
+        for place, case in enumerate(cases)
+        if case.member.ran
+    )
+    return verdicts, _pooled([(case, case.comparison) for case in cases if case.comparison], policy)
 
 
 def expected_false_alarms(members: Sequence[Member], policy: Policy, runs: int = 30) -> float:
@@ -173,6 +191,14 @@ def _together(pooled: PairedTest | None, cases: Sequence[Case], policy: Policy) 
     return Outcome.REGRESSION, ""
 
 
+def _together_on_both(whole: Outcome | None, clean: Outcome | None, doubt: str) -> tuple[Outcome | None, str]:
+    """The pooled test where samples leaked: one that says another thing on the clean ones says nothing."""
+    if whole is clean or whole is None:
+        return whole, doubt
+    said = f"; together {whole} on all samples, {clean or 'not to be tested'} on the clean ones"
+    return Outcome.INCOMPARABLE, doubt + said
+
+
 def _overall(
     verdicts: Sequence[Verdict], pooled: PairedTest | None, together: Outcome | None, policy: Policy, steps: int
 ) -> tuple[Outcome, str]:
@@ -197,6 +223,8 @@ def _overall(
         if outcome is Outcome.REGRESSION and worse and pooled:
             tested = f"{text.p_value(pooled.p_reg)} at level {text.probability(level)}"
             return outcome, f"{numbers}: worse together, {tested}"
+        if outcome is Outcome.INCOMPARABLE and together is outcome:
+            return outcome, f"{numbers}: not the same on samples that leaked"
     undecided = named[Outcome.INCONCLUSIVE]
     alone = f"{len(undecided)} of {len(blocking)} metrics undecided: {text.listed(undecided)}" if undecided else ""
     if policy.pass_rule == "all" or pooled is None:

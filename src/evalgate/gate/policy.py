@@ -118,6 +118,8 @@ class Member:
         baseline: the accepted evaluation, if there is one.
         anchor: the first accepted evaluation of the baseline's line, if there is another.
         error: why there is no (usable) candidate evaluation; an error is never a score.
+        leaked: ids of samples that stand in the candidate's training text; those that an evaluation itself names count
+            as well, whichever side it is.
     """
 
     task: str
@@ -133,6 +135,7 @@ class Member:
     baseline: Evaluation | None = None
     anchor: Evaluation | None = None
     error: str | None = None
+    leaked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,8 @@ class Verdict:
         look: (this look, the last one) where the task's reserve is drawn in steps.
         confirmation: the comparison on the reserve, where a regression had to be confirmed there.
         wants_reserve: samples of the reserve that were not drawn yet could change what is said.
+        leaked: how many of the samples stand in training text.
+        clean: the verdict where these are left out; `None` without any.
     """
 
     task: str
@@ -174,6 +179,8 @@ class Verdict:
     look: tuple[int, int] | None = None
     confirmation: Comparison | None = None
     wants_reserve: bool = False
+    leaked: int = 0
+    clean: Verdict | None = None
 
     def fails(self, policy: Policy) -> bool:
         """Whether the metric's own test fails: never where it only informs."""
@@ -193,6 +200,7 @@ class Family:
         partial: `task::metric` of members that did not run.
         policy: in force.
         wants_reserve: tasks of which more samples should be drawn before this is the last word.
+        clean: the pooled test on the samples that no side was trained on; `None` where nothing leaked.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -203,6 +211,7 @@ class Family:
     policy: Policy
     together: Outcome | None = None
     wants_reserve: tuple[str, ...] = ()
+    clean: PairedTest | None = None
 
     def fails(self, policy: Policy) -> bool:
         """Whether the checkpoint as a whole is blocked."""

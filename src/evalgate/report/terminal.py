@@ -83,6 +83,14 @@ def why(verdict: Verdict) -> str:
     return verdict.reason.removeprefix(f"{text.headline(verdict.comparison)}; " if verdict.comparison else "")
 
 
+def clean_words(verdict: Verdict) -> str:
+    """What is said on the samples that did not leak: `PASS  -1.0 pt [-2.4, +0.3]  n=380  was .914, now .904`."""
+    clean = verdict.clean
+    if clean is None:
+        return ""
+    return f"{clean.outcome}  {text.headline(clean.comparison) if clean.comparison else safe(clean.reason)}"
+
+
 def near_tie_counts(verdict: Verdict, near_ties: Mapping[str, Collection[str]] | None) -> tuple[int, int]:
     """How many of the samples that broke, and of those that were fixed, are near ties.
 
@@ -120,7 +128,7 @@ def detail_lines(
             lines += _example(comparison, candidate, baseline)
     else:
         lines.append(f"Card: {safe(card)}")
-    if accept and verdict.outcome in (Outcome.NO_BASELINE, Outcome.INCOMPARABLE):
+    if accept and verdict.outcome in (Outcome.NO_BASELINE, Outcome.INCOMPARABLE) and not verdict.clean:
         lines.append(f"If it is right, accept what was recorded: {safe(accept, 400)}")
     return [f"  {line}" for line in lines]
 
@@ -243,14 +251,18 @@ def _notes(family: Family, near_ties: Mapping[str, Collection[str]] | None) -> I
     """In a line of their own: the pooled test, what did not run or is undecided, near ties, slices, environments."""
     if family.pooled:
         yield _pooled(family.pooled, family.policy.pooled_margin)
+    if family.clean:
+        yield f"clean samples alone, {_pooled(family.clean, family.policy.pooled_margin)}"
     if family.partial:
         every = len(family.partial) + len(family.verdicts)
         yield f"PARTIAL: {len(family.partial)} of {every} did not run: {_ids(family.partial)}"
     for verdict in family.verdicts:
         if not verdict.comparison:
             yield f"{verdict.outcome} {_member(verdict)}: {safe(verdict.reason)}"
-        elif verdict.outcome is Outcome.INCONCLUSIVE:
-            yield f"INCONCLUSIVE {_member(verdict)}: {safe(why(verdict), 400)}"
+        elif verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE):
+            yield f"{verdict.outcome} {_member(verdict)}: {safe(why(verdict), 400)}"
+        elif verdict.clean:
+            yield f"{_member(verdict)}: {verdict.leaked} samples leaked; the others alone: {clean_words(verdict)}"
         elif verdict.outcome is Outcome.REGRESSION and (tied := near_tie_counts(verdict, near_ties)[0]):
             are = "is a near tie" if tied == 1 else "are near ties"
             yield f"{_member(verdict)}: {tied} of {len(verdict.comparison.broken)} broken samples {are}"
@@ -330,6 +342,8 @@ def junit_properties(
         }
     if verdict.look:
         found["look"] = "{} of {}".format(*verdict.look)
+    if verdict.clean:
+        found |= {"leaked": verdict.leaked, "clean": clean_words(verdict)}
     if verdict.confirmation:
         found["confirmation_p"] = p_values(verdict.confirmation.test)[0]
     found |= {"p_adjusted": verdict.p_adjusted, "level": verdict.level}

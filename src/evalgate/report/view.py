@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evalgate import text
 from evalgate.gate import SLICE_Q, Outcome
 from evalgate.gate.verdicts import p_values
-from evalgate.report.terminal import near_tie_counts, slice_effect, why
+from evalgate.report.terminal import clean_words, near_tie_counts, slice_effect, why
 
 if TYPE_CHECKING:
     from evalgate.compare import Comparison, SliceResult
@@ -115,6 +115,8 @@ class Line:
             again, p = verdict.confirmation, text.p_value(p_values(verdict.confirmation.test)[0])
             broken, fixed = len(again.broken), len(again.fixed)
             said.append(f"Reserve: of {again.test.n:,} samples {broken:,} broke and {fixed:,} were fixed, {p}.")
+        if verdict.clean:
+            said.append(f"Leaked: {verdict.leaked:,} samples were trained on; on the others {clean_words(verdict)}.")
         if verdict.comparison and verdict.comparison.test.method == "prediction-powered":
             said.append("The judge's scores are corrected by human labels.")
         return said
@@ -317,7 +319,7 @@ def _environment(evaluation: Evaluation) -> Mapping[str, str]:
 
 def provenance(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
     """When, where and by which command the records were made."""
-    return _sides(candidates, baselines, lambda evaluation: evaluation.provenance)
+    return _sides(candidates, baselines, lambda e: {**e.provenance, "leaked": len(e.leaked) if e.leaked else "none"})
 
 
 def policy(family: Family) -> list[tuple[str, str]]:
