@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from evalgate.errors import ConfigError
 from evalgate.gate import Policy
@@ -45,6 +47,8 @@ class Config:
         base: where an adapter's base lies, `None` for where the adapter says.
         baseline_model: where the checkpoint behind the baselines lies; some of its prompts are then asked again in
             every run, which says how much of a difference is noise. An adapter's base is found without it.
+        registry: the model in an MLflow registry that mirrors versions and aliases, `None` for no mirror.
+        registry_uri: of that MLflow, `None` for what MLflow's own variables say, else a SQLite file of the project.
         seed: number of another measurement, whose draws are independent of the first's; `None` is the first.
         policy: how verdicts are reached; its fields are keys of the table.
         engine: see `EngineConfig`.
@@ -57,9 +61,17 @@ class Config:
     required: tuple[str, ...] = ()
     base: str | None = None
     baseline_model: str | None = None
+    registry: str | None = None
+    registry_uri: str | None = None
     seed: int | None = None
     policy: Policy = field(default_factory=Policy)
     engine: EngineConfig = field(default_factory=EngineConfig)
+
+    def registry_at(self, root: Path, environ: Mapping[str, str] | None = None) -> str:
+        """Address of the MLflow registry in which `models:/name@alias` is looked up and aliases are mirrored."""
+        environ = os.environ if environ is None else environ
+        said = self.registry_uri or environ.get("MLFLOW_REGISTRY_URI") or environ.get("MLFLOW_TRACKING_URI")
+        return said or f"sqlite:///{root.resolve() / self.state / 'mlflow.db'}"
 
 
 def project_root(start: Path) -> Path:
@@ -132,6 +144,10 @@ def _is_required(value: Any) -> bool:
     return all(isinstance(name, str) and (name == "all" or "::" in name) for name in names)
 
 
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and not urlsplit(value).password
+
+
 _RULES: dict[str, _Rule] = {
     "suites": _text("evalsuites"),
     "state": _text(".evalgate"),
@@ -140,6 +156,8 @@ _RULES: dict[str, _Rule] = {
     "required": (_is_required, "'all', or a list of 'suite/task::metric'"),
     "base": _text("models/base"),
     "baseline_model": _text("runs/v1"),
+    "registry": _text("shop"),
+    "registry_uri": (_is_address, "an address without a password, such as 'http://mlflow:5000'"),
     "seed": (lambda value: type(value) is int and value >= 0, "a whole number from 0, such as 1"),
     "alpha": _share(0, 0.5, 0.05),
     "power": (lambda value: _is_number(value) and 0 < value < 1, "a number between 0 and 1, such as 0.8"),

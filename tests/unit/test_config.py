@@ -49,6 +49,8 @@ pass_rule = "all"
 compare_policy = "strict"
 reserve = "confirm"
 baseline_model = "runs/v1"
+registry = "shop"
+registry_uri = "http://mlflow:5000"
 
 [tool.evalgate.engine]
 name = "transformers"
@@ -79,6 +81,8 @@ compilation_config = { level = 3 }
         required=("test_a/add::exact_match",),
         base=str(tmp_path / "models/base"),
         baseline_model=str(tmp_path / "runs/v1"),
+        registry="shop",
+        registry_uri="http://mlflow:5000",
         seed=3,
         policy=policy,
         engine=EngineConfig(
@@ -98,6 +102,17 @@ def test_what_was_typed_wins(tmp_path: Path) -> None:
     config = load_config(project(tmp_path, text), typed)
     assert (config.policy.alpha, config.policy.margin, config.base) == (0.05, 0.1, "other")
     assert config.engine == EngineConfig(name="fake", options={"dtype": "half"})
+
+
+def test_the_registry_is_where_somebody_says_else_a_file_of_the_project(tmp_path: Path) -> None:
+    """The settings win over MLflow's own variables, and those over the file; a password is never kept."""
+    told = {"MLFLOW_TRACKING_URI": "http://tracking"}
+    assert Config().registry_at(tmp_path, {}) == f"sqlite:///{tmp_path}/.evalgate/mlflow.db"
+    assert Config().registry_at(tmp_path, told) == "http://tracking"
+    assert Config().registry_at(tmp_path, {**told, "MLFLOW_REGISTRY_URI": "http://registry"}) == "http://registry"
+    assert Config(registry_uri="http://settings").registry_at(tmp_path, told) == "http://settings"
+    with pytest.raises(ConfigError, match="an address without a password"):
+        load_config(project(tmp_path, '[tool.evalgate]\nregistry_uri = "https://me:word@mlflow"\n'), {})
 
 
 def test_the_project_is_the_nearest_folder_with_its_file(tmp_path: Path) -> None:
