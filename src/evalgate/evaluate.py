@@ -32,11 +32,11 @@ FLUSH_SECONDS = 0.5
 class Progress(Protocol):
     """Who is told how far the engine is."""
 
-    def start(self, total: int, cached: int) -> None:
-        """`total` distinct requests are needed, `cached` of them are known already."""
+    def start(self, total: int, known: int, unit: str = "answers") -> None:
+        """`total` answers or steps are needed, `known` of them are there already."""
 
-    def advance(self, count: int) -> None:
-        """`count` more are answered."""
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more are there; what there is to say of the last."""
 
     def say(self, text: str) -> None:
         """One line about what happens now."""

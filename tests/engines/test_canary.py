@@ -30,10 +30,10 @@ class Told:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def start(self, total: int, cached: int) -> None:
+    def start(self, total: int, known: int, unit: str = "answers") -> None:
         """Nothing."""
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, note: str = "") -> None:
         """Nothing."""
 
     def say(self, text: str) -> None:

@@ -34,11 +34,11 @@ class Told:
         self.said: list[str] = []
         self.done = 0
 
-    def start(self, total: int, cached: int) -> None:
+    def start(self, total: int, known: int, unit: str = "answers") -> None:
         """Note the sizes."""
-        self.said.append(f"{cached} of {total}")
+        self.said.append(f"{known} of {total}")
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, note: str = "") -> None:
         """Count."""
         self.done += count
 

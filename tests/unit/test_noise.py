@@ -334,10 +334,10 @@ def test_more_noise_never_makes_fewer_near_ties(
 class Silent:
     """Progress that nobody hears."""
 
-    def start(self, total: int, cached: int) -> None:
+    def start(self, total: int, known: int, unit: str = "answers") -> None:
         """Nothing."""
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, note: str = "") -> None:
         """Nothing."""
 
     def say(self, text: str) -> None:

@@ -158,12 +158,15 @@ def show(
 
 
 @app.command()
-def verify() -> None:
-    """Hash everything again: records, baselines, and the ledger's chain."""
+def verify(
+    runs: Annotated[str, typer.Option(help="folder of the versions, below the project")] = "runs",
+    key: Annotated[Path | None, typer.Option(help="public key (PEM) that must have signed every version")] = None,
+) -> None:
+    """Hash everything again: records, baselines, versions, and the ledger's chain."""
     from evalgate.records import Library
 
     with Library(Path.cwd()) as library:
-        checked, problems, notes = library.verify()
+        checked, problems, notes = library.verify(runs=runs, key=key)
     for problem in problems:
         print(f"evalgate: {problem}", file=sys.stderr)
     for note in notes:

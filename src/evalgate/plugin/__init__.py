@@ -11,10 +11,7 @@ import pytest
 from evalgate.plugin import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evalgate.evaluation import Evaluation
-    from evalgate.task import Task
+    from evalgate.plugin.fixtures import Evaluate, Finetune
 
 PLUGIN_NAME = "evalgate-run"
 PLAN_NAME = "evalgate-plan"
@@ -27,14 +24,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Generator[None]:
-    """Register `--model` after the conftests: where one of them has taken it, only `--eval-model` is ours."""
+    """Register the short forms after the conftests: what one of them has taken, only `--eval-…` is ours."""
     yield
-    options.add_short_form(early_config, parser)
+    options.add_short_forms(early_config, parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(
+    config: pytest.Config,
+) -> Generator[None, pytest.ExitCode | int | None, pytest.ExitCode | int | None]:
+    """Keep what came out for machines, if a file was named for it."""
+    if not config.option.eval_results:
+        return (yield)
+    from evalgate.plugin.results import keep
+
+    return (yield from keep(config))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start a gated run, or a look at what one could see, where it was asked for."""
-    if options.is_gated(config):
+    if config.option.eval_bisect:
+        from evalgate.plugin.bisect import BisectRun
+
+        config.pluginmanager.register(BisectRun(config), PLUGIN_NAME)
+    elif options.is_gated(config):
         from evalgate.plugin.run import GatedRun
 
         config.pluginmanager.register(GatedRun(config), PLUGIN_NAME)
@@ -70,11 +83,24 @@ def pytest_exception_interact(call: pytest.CallInfo[Any], report: pytest.Collect
 
 
 @pytest.fixture
-def evaluate(request: pytest.FixtureRequest) -> Callable[[Task], Evaluation]:
-    """Evaluate a Task on the session's checkpoint and get the Evaluation: rows, means, and a pandas `frame`.
+def evaluate(request: pytest.FixtureRequest) -> Evaluate:
+    """Evaluate a Task and get the Evaluation: rows, means, and a pandas `frame`.
 
-    With several checkpoints the test runs once for each. The answers come from the same queue and cache as the gates'.
+    `evaluate(task)` asks the session's checkpoint; with several the test runs once for each. `evaluate(task, version)`
+    asks what `finetune` has made. The answers come from the same queue and cache as the gates'.
     """
-    from evalgate.plugin.items import evaluate_for
+    from evalgate.plugin.fixtures import evaluate_for
 
     return evaluate_for(request)
+
+
+@pytest.fixture(scope="session")
+def finetune(request: pytest.FixtureRequest) -> Finetune:
+    """Train a candidate: `finetune("conf/sft.yaml", "lora.r=16")` is the folder of the version that it published.
+
+    The training text is checked against every collected eval set first. The same configuration and data are never
+    trained twice, also not in another session or after a crash: then the version that is there is returned at once.
+    """
+    from evalgate.plugin.fixtures import finetune_for
+
+    return finetune_for(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evalgate.errors import EvalgateError, InputError
-from evalgate.plugin.options import SHORT_FORM_TAKEN
+from evalgate.plugin.options import SHORT_FORMS_TAKEN
 from evalgate.session import Declared, Selected
 from evalgate.task import Task
 
 if TYPE_CHECKING:
-    from evalgate.evaluation import Evaluation
     from evalgate.plugin.run import GatedRun
     from evalgate.scoring import Scorer
 
@@ -171,11 +170,11 @@ def refuse_without_checkpoint(session: pytest.Session) -> None:
     if option.collectonly or option.eval_plan or gated_run(session.config):
         return
     if any(isinstance(item, MetricItem) for item in session.items):
-        taken = session.config.stash.get(SHORT_FORM_TAKEN, False)
+        taken = "--model" in session.config.stash.get(SHORT_FORMS_TAKEN, set())
         given = "--eval-model runs/v3 (--model belongs to another plugin here)" if taken else "--model runs/v3"
         raise pytest.UsageError(
             f"these suites gate a checkpoint, and none was given: pytest evalsuites/ {given} "
-            "(or --eval-records DIR; --collect-only needs none)."
+            "(or --train CONFIG, or --eval-records DIR; --collect-only needs none)."
         )
 
 
@@ -197,26 +196,3 @@ class usage_errors:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError):
             raise pytest.UsageError(str(error)) from None
-
-
-def evaluate_for(request: pytest.FixtureRequest) -> Callable[[Task], Evaluation]:
-    """The function behind the `evaluate` fixture."""
-    run = gated_run(request.config)
-    if run is None:
-        raise pytest.UsageError("the evaluate fixture needs a checkpoint: pytest evalsuites/ --model runs/v3")
-    candidate = getattr(request, "param", None) or next(iter(run.session.candidates))
-
-    def evaluate(task: Task) -> Evaluation:
-        return run.session.evaluation(_declared(run, task, request), candidate)
-
-    return evaluate
-
-
-def _declared(run: GatedRun, task: Task, request: pytest.FixtureRequest) -> Declared:
-    """Where a task was collected; one that was not takes its name from the test's module."""
-    known = next((d for d in run.session.declared.values() if d.task is task), None)
-    if known:
-        return known
-    module = request.module
-    name = task.name or next((key for key, value in vars(module).items() if value is task), request.node.originalname)
-    return Declared(f"{suite_name(request.path)}/{name}", task, request.path)

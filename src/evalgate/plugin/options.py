@@ -1,4 +1,4 @@
-"""Every option of the plugin: all start with `--eval-`; `--model` is the short form of `--eval-model`."""
+"""Every option of the plugin: all start with `--eval-`; `--model`, `--train` and `--train-set` are short forms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import ArgumentError
 
 import pytest
 
-SHORT_FORM_TAKEN = pytest.StashKey[bool]()
+SHORT_FORMS_TAKEN = pytest.StashKey[set[str]]()
 NIGHTLY_ALPHA = 0.01
 MODEL_HELP = (
     "checkpoint to gate: a version folder, a Hugging Face folder, a PEFT adapter folder, name@40-hex-revision of a hub "
@@ -20,6 +20,19 @@ def add(parser: pytest.Parser) -> None:
     option = group.addoption
     option("--eval-model", action="append", default=[], metavar="CHECKPOINT", help=f"{MODEL_HELP} (short: --model)")
     option(
+        "--eval-train",
+        metavar="CONFIG",
+        help="train a candidate by this configuration first, publish it under runs/ and gate it; the same "
+        "configuration and data are never trained twice (short: --train)",
+    )
+    option(
+        "--eval-train-set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the configuration, such as lora.r=16 (Hydra's override grammar; repeat; short: --train-set)",
+    )
+    option(
         "--eval-base", metavar="DIR", help="where the base model of an adapter lies (default: what the adapter says)"
     )
     option(
@@ -32,6 +45,11 @@ def add(parser: pytest.Parser) -> None:
         "--eval-plan",
         action="store_true",
         help="show what the samples of each blocking metric can see, and run nothing; no checkpoint is looked at",
+    )
+    option(
+        "--eval-bisect",
+        action="store_true",
+        help="search several --model, given in the order of training, for the first that regressed",
     )
     option("--eval-baseline", metavar="NAME", help="compare with the baselines accepted under this name")
     option("--eval-engine", metavar="NAME", help="vllm (default), transformers, or fake")
@@ -69,26 +87,29 @@ def add(parser: pytest.Parser) -> None:
         help="checkpoint behind the baselines; some prompts are asked again of it, which measures the noise",
     )
     option("--eval-reports", metavar="DIR", help="where model cards are written (reports)")
+    option("--eval-results", metavar="FILE", help="write verdicts and numbers there as JSON, for machines")
 
 
-def add_short_form(config: pytest.Config, parser: pytest.Parser) -> None:
-    """`--model`, unless a conftest or another plugin has it."""
-    try:
-        parser.getgroup("evalgate").addoption(
-            "--model",
-            dest="eval_model",
-            action="append",
-            default=[],
-            metavar="CHECKPOINT",
-            help="short for --eval-model",
-        )
-    except (ValueError, ArgumentError):
-        config.stash[SHORT_FORM_TAKEN] = True
+def add_short_forms(config: pytest.Config, parser: pytest.Parser) -> None:
+    """`--model`, `--train` and `--train-set`, unless a conftest or another plugin has them."""
+    group = parser.getgroup("evalgate")
+    forms = (
+        ("--model", {"action": "append", "default": [], "metavar": "CHECKPOINT"}),
+        ("--train", {"metavar": "CONFIG"}),
+        ("--train-set", {"action": "append", "default": [], "metavar": "KEY=VALUE"}),
+    )
+    for name, how in forms:
+        long = f"--eval-{name.removeprefix('--')}"
+        try:
+            group.addoption(name, dest=long[2:].replace("-", "_"), help=f"short for {long}", **how)
+        except (ValueError, ArgumentError):
+            config.stash.setdefault(SHORT_FORMS_TAKEN, set()).add(name)
 
 
 def is_gated(config: pytest.Config) -> bool:
     """Whether this run gates anything."""
-    return not config.option.eval_plan and bool(config.option.eval_model or config.option.eval_records)
+    option = config.option
+    return not option.eval_plan and bool(option.eval_model or option.eval_train or option.eval_records)
 
 
 def overrides(config: pytest.Config) -> dict[str, object]:
@@ -112,10 +133,12 @@ def overrides(config: pytest.Config) -> dict[str, object]:
 def refuse_misuse(config: pytest.Config) -> None:
     """Options of other plugins that would break what a gate promises."""
     value = config.getoption
-    if value("eval_model") and value("eval_records"):
+    if (value("eval_model") or value("eval_train")) and value("eval_records"):
         raise pytest.UsageError(
-            "--eval-records gates what was recorded: leave out --model, or leave out --eval-records."
+            "--eval-records gates what was recorded: leave out --model and --train, or leave out --eval-records."
         )
+    if value("eval_train_set") and not value("eval_train"):
+        raise pytest.UsageError("--train-set changes a training's configuration: name it with --train CONFIG.")
     if value("eval_seed") is not None and value("eval_records"):
         raise pytest.UsageError("--eval-seed draws answers, and records have theirs: leave out one of the two.")
     if value("eval_top_up") and value("eval_nightly"):

@@ -46,11 +46,17 @@ class GatedRun:
                 load_config(root, options.overrides(self.config)),
                 root,
                 models=self.config.option.eval_model,
+                train=self._train(),
                 records=self.config.option.eval_records,
                 record_only=self.config.option.eval_record_only,
                 command=shlex.join(["pytest", *self.config.invocation_params.args]),
                 progress=TerminalProgress(self.config),
             )
+
+    def _train(self) -> tuple[str, list[str]] | None:
+        """What is to be trained first; looking at the tests trains nothing."""
+        option = self.config.option
+        return (option.eval_train, option.eval_train_set) if option.eval_train else None
 
     def declare(self, declared: Declared) -> None:
         """A task was collected."""
@@ -105,8 +111,12 @@ class GatedRun:
         """One batch for all tests before the first of them reports."""
         if not session.config.option.collectonly and not session.testsfailed:
             with usage_errors():
-                self.session.run(self._selected(session.items))
+                self.answer(session)
         return (yield)
+
+    def answer(self, session: pytest.Session) -> None:
+        """Evaluate every checkpoint at once, and reach the verdicts."""
+        self.session.run(self._selected(session.items))
 
     def error_of(self, item: MetricItem) -> str | None:
         """Why a test has no verdict."""

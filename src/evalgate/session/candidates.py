@@ -1,8 +1,9 @@
-"""Who is gated: checkpoints on this machine, or records of checkpoints that were evaluated elsewhere."""
+"""Who is gated: checkpoints on this machine, one that is trained first, or records of what was evaluated elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evalgate.cache import FileMemo
@@ -12,21 +13,35 @@ from evalgate.evaluation import Evaluation
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.session.words import Candidate
 from evalgate.store import read_records
+from evalgate.version import require_published
 
 
-def from_models(models: Sequence[str], *, base: Path | None, memo: FileMemo) -> dict[str, Candidate]:
+def from_models(
+    models: Sequence[str], *, base: Path | None, memo: FileMemo, registry: str | None = None
+) -> dict[str, Candidate]:
     """What `--model` was given, by the names that test ids carry; the same content twice is refused."""
     found: dict[str, Candidate] = {}
     for text in models:
-        checkpoint = read_checkpoint(resolve_model(text), base=base, memo=memo)
-        twin = next((c for c in found.values() if c.digest == checkpoint.digest), None)
+        candidate = from_folder(resolve_model(text, registry=registry), base=base, memo=memo)
+        twin = next((c for c in found.values() if c.digest == candidate.digest), None)
         if twin:
             raise ConfigError(f"{text} has the same content as {twin.name}", where="--model", mend="Give it once.")
-        name = checkpoint.name
-        if name in found and checkpoint.path:
-            name = f"{Path(checkpoint.path).parent.name}-{name}"
-        found[name] = Candidate(name, checkpoint.digest, checkpoint)
+        if candidate.name in found and candidate.checkpoint and candidate.checkpoint.path:
+            candidate = replace(candidate, name=f"{Path(candidate.checkpoint.path).parent.name}-{candidate.name}")
+        found[candidate.name] = candidate
     return found
+
+
+def from_folder(folder: Path, *, base: Path | None, memo: FileMemo) -> Candidate:
+    """A checkpoint's folder, with its lineage where evalgate published it (RecordError if it was changed since)."""
+    checkpoint = read_checkpoint(folder, base=base, memo=memo)
+    lineage = None
+    if (folder / "evalgate.json").is_file():
+        from evalgate.versions import read_lineage
+
+        lineage = read_lineage(folder)
+        require_published(checkpoint, lineage)
+    return Candidate(checkpoint.name, checkpoint.digest, checkpoint, lineage=lineage)
 
 
 def from_records(source: str) -> dict[str, Candidate]:

@@ -34,6 +34,8 @@ def verdict_entry(
         "candidate": candidate.digest,
         "name": candidate.name,
         "outcome": str(family.outcome),
+        "blocked": family.fails(family.policy),
+        "partial": list(family.partial),
         "verdicts": {f"{v.task}::{v.metric}": str(v.outcome) for v in family.verdicts},
         "tests": comparisons_entry(family),
         "noise": {"prompts": floor.prompts, "flipped": floor.flipped} if floor else None,
@@ -71,3 +73,16 @@ def changed_since(record: Evaluation, task: Task) -> list[str]:
     }
     scorers = ", ".join(scorer.name for scorer in outdated(record, task))
     return [*(name for name, (was, now) in pairs.items() if was != now), *([f"scorer {scorers}"] if scorers else [])]
+
+
+def track(candidate: Candidate, family: Family, card: Path, ledger: str, root: Path) -> list[str]:
+    """Write verdict and card into the runs of the candidate's training; a tracker that fails is a line like the rest.
+
+    A version that another program published, or that was trained without trackers, has none.
+    """
+    made, folder = candidate.lineage, candidate.checkpoint and candidate.checkpoint.path
+    if not (made and made.training and made.training.trackers and folder):
+        return []
+    from evalgate.trackers import note_of, write_all
+
+    return write_all(made.training.trackers, note_of(made, Path(folder), family=family, card=card, ledger=ledger), root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from evalgate.cache import Cache
 from evalgate.checkpoint import Checkpoint
 from evalgate.config import Config
 from evalgate.engines import EngineSettings
-from evalgate.errors import EngineError, RecordError
+from evalgate.errors import ConfigError, EngineError, RecordError, TrainingError
 from evalgate.evaluate import Evaluator, Progress, assemble
 from evalgate.evaluation import Evaluation
 from evalgate.gate import Gate, Member, Verdict, decide, expected_false_alarms
@@ -25,13 +25,14 @@ from evalgate.power import PowerPlan
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels
 from evalgate.session.baselines import Baselines, Views, chosen_among
-from evalgate.session.candidates import from_models, from_records
+from evalgate.session.candidates import from_folder, from_models, from_records
 from evalgate.session.power import power_of
-from evalgate.session.reports import Report, changed_since, gates_of, ties_of, verdict_entry
+from evalgate.session.reports import Report, changed_since, gates_of, ties_of, track, verdict_entry
 from evalgate.session.words import Candidate, Declared, Selected, declare
 from evalgate.store import Store
 
 if TYPE_CHECKING:
+    from evalgate.finetune import Recipe
     from evalgate.scoring import Scorer
 
 
@@ -42,6 +43,7 @@ class Session:
         config: settings and policy.
         root: of the project: records, reports and suites lie under it.
         models: what `--model` was given, in order.
+        train: configuration and overrides of a candidate that is trained before anything is asked.
         records: folder, file or URL of `--eval-records`; then neither checkpoint nor engine is needed.
         record_only: evaluate and record, compare nothing.
         command: what was typed, for records and cards.
@@ -54,22 +56,30 @@ class Session:
         root: Path,
         *,
         models: Sequence[str] = (),
+        train: tuple[str, Sequence[str]] | None = None,
         records: str | None = None,
         record_only: bool = False,
         command: str,
         progress: Progress,
     ) -> None:
         self.config, self.root, self.record_only, self.command = config, root, record_only, command
+        self.progress = progress
         self.state = root / config.state
         self.store = Store(self.state)
         self.ledger = Ledger(self.state / "ledger.jsonl")
         self.cache = Cache(self.state / "cache.sqlite")
         self.declared: dict[str, Declared] = {}
-        base = Path(config.base) if config.base else None
-        self.candidates = from_records(records) if records else from_models(models, base=base, memo=self.cache.files)
+        self._base = Path(config.base) if config.base else None
+        memo = self.cache.files
+        registry = config.registry_at(root)
+        self.candidates = (
+            from_records(records) if records else from_models(models, base=self._base, memo=memo, registry=registry)
+        )
+        self.recipe = self._recipe(train) if train else None
         self.evaluations: dict[tuple[str, str], Evaluation] = {}
         self.reports: dict[str, Report] = {}
         self.error: str | None = None
+        self.untrained: dict[str, str] = {}
         self.lines: list[str] = []
         self.power: PowerPlan | None = None
         self.floor: NoiseFloor | None = None
@@ -79,18 +89,33 @@ class Session:
         self._recorded: set[tuple[str, str]] = set()
         self.baselines = Baselines(config.baseline, self.store)
         self.views = Views()
-        self.evaluator = Evaluator(
+        self._gates_models = bool(models or train)
+        self.evaluator = self._evaluator()
+
+    def _recipe(self, train: tuple[str, Sequence[str]]) -> Recipe:
+        """What is to be trained, checked; the candidate has its name before it is there, since test ids carry it."""
+        from evalgate.finetune import prepare
+
+        recipe = prepare(Path(train[0]), train[1], root=self.root, state=self.state, memo=self.cache.files)
+        if recipe.name in self.candidates:
+            raise ConfigError(f"--train makes {recipe.name}, and --model names one too", mend="Leave out one of them.")
+        self.candidates[recipe.name] = Candidate(recipe.name, recipe.key)
+        return recipe
+
+    def _evaluator(self) -> Evaluator:
+        """For the checkpoints that are known now."""
+        return Evaluator(
             [c.checkpoint for c in self.candidates.values() if c.checkpoint],
             EngineSettings(
-                name=config.engine.name,
-                options=config.engine.options,
-                python=config.engine.python,
-                start_timeout=config.engine.start_timeout,
+                name=self.config.engine.name,
+                options=self.config.engine.options,
+                python=self.config.engine.python,
+                start_timeout=self.config.engine.start_timeout,
                 log_dir=self.state / "logs",
             ),
             self.cache,
-            progress,
-            also=self._behind_baselines(base) if models else (),
+            self.progress,
+            also=self._behind_baselines(self._base) if self._gates_models else (),
         )
 
     def _behind_baselines(self, base: Path | None) -> tuple[Checkpoint, ...]:
@@ -106,7 +131,12 @@ class Session:
         declare(self.declared, declared)
 
     def prepare(self, selected: Collection[Selected]) -> None:
-        """Everything that can be wrong before an engine is needed: eval data, prompts, baselines, templates."""
+        """Everything that can be wrong before an engine is needed: eval data, prompts, baselines, templates.
+
+        A candidate that is still to be trained is trained here, once its data was checked against the eval sets.
+        """
+        if self.recipe:
+            self._train(self.recipe)
         for task_id in dict.fromkeys(s.task for s in selected):
             declared = self.declared[task_id]
             self._last_looks[task_id] = last_look(declared.task, task_id)
@@ -119,6 +149,43 @@ class Session:
             if not self.record_only:
                 self.power = self._power(selected)
             self.ledger.append("plan", self._plan_entry(selected))
+
+    def _train(self, recipe: Recipe) -> None:
+        """Make the candidate; where the trainer fails, each of its gates is an error."""
+        try:
+            folder = self._make(recipe)
+        except TrainingError as error:
+            self.untrained[recipe.name] = str(error)
+            return
+        made = from_folder(folder, base=Path(recipe.base.path or ""), memo=self.cache.files)
+        self.candidates[recipe.name] = replace(made, name=recipe.name)
+        self.evaluator = self._evaluator()
+
+    def _make(self, recipe: Recipe) -> Path:
+        """The version of a recipe, trained now or found, once its data was checked against every declared eval set."""
+        from evalgate.finetune import finetune
+        from evalgate.session.leakage import leaks_of
+
+        leaks = leaks_of(recipe, self.declared.values())
+        self.lines += [line for line in leaks.lines() if line not in self.lines]
+        return finetune(recipe, leaked=leaks.ids, command=self.command, progress=self.progress)
+
+    def finetune(self, config: str, overrides: Sequence[str]) -> Path:
+        """What a test asks to be trained (InputError, TrainingError)."""
+        from evalgate.finetune import prepare
+
+        return self._make(prepare(Path(config), overrides, root=self.root, state=self.state, memo=self.cache.files))
+
+    def admit(self, folder: Path) -> str:
+        """Take in a version that a test has made; returns the name under which it is evaluated."""
+        candidate = from_folder(folder, base=self._base, memo=self.cache.files)
+        for name, known in self.candidates.items():
+            if known.digest == candidate.digest:
+                return name
+        self.candidates[candidate.name] = candidate
+        self.evaluator.close()  # an engine holds what it was started with
+        self.evaluator = self._evaluator()
+        return candidate.name
 
     def _first_look(self, declared: Declared) -> int:
         """What may become a baseline is recorded with the whole reserve; else none of it is drawn yet."""
@@ -147,7 +214,7 @@ class Session:
     def _plan_entry(self, selected: Collection[Selected]) -> dict[str, Any]:
         """What is registered before anything is generated: nobody can choose a margin after seeing the result."""
         return {
-            "candidates": {c.name: c.digest for c in self.candidates.values()},
+            "candidates": {c.name: c.digest for c in self.candidates.values() if c.checkpoint},
             "family": sorted(self.declared),
             "selected": sorted(f"{s.task}::{s.metric}" for s in selected),
             "samples": {plan.id: plan.samples for plan in self._plans.values()},
@@ -169,9 +236,13 @@ class Session:
     # -- the run ------------------------------------------------------------------------------------------------------
 
     def run(self, selected: Collection[Selected]) -> None:
-        """Answer, score, record and decide; an engine failure is kept as the error of every gate."""
+        """Answer, score, record and decide; an engine failure is kept as the error of every gate.
+
+        May be called again for other candidates: the engine stays.
+        """
+        wanted = {(s.task, s.candidate) for s in selected}
         try:
-            self._evaluate(self._plans)
+            self._evaluate({key: plan for key, plan in self._plans.items() if key in wanted})
             self._draw_reserve(selected)
         except EngineError as error:
             self.error = str(error)
@@ -244,7 +315,13 @@ class Session:
             "suite": (suites.relative_to(self.root) if suites.is_relative_to(self.root) else suites).as_posix(),
             "python": platform.python_version(),
             "ledger": self.ledger.head,
+            "leaked": sorted(self._leaked(declared, checkpoint)),
         }
+
+    def _leaked(self, declared: Declared, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """Samples of a task that stood in a checkpoint's training text."""
+        made = next((c for c in self.candidates.values() if c.digest == checkpoint.digest), None)
+        return made.leaked.get(declared.id, ()) if made else ()
 
     def evaluation(self, declared: Declared, candidate: str) -> Evaluation:
         """The evaluation of a task on a candidate, made now where the session has not needed it yet.
@@ -256,6 +333,8 @@ class Session:
         key = (declared.id, candidate)
         if self.error:
             raise EngineError(self.error)
+        if candidate in self.untrained:
+            raise TrainingError(self.untrained[candidate])
         if key in self.evaluations:
             return self.evaluations[key]
         chosen = self.candidates[candidate]
@@ -314,6 +393,7 @@ class Session:
             self.root / self.config.reports / candidate.name,
         )
         self.lines += [note for note in notes if note not in self.lines]
+        self.lines += track(candidate, family, card, head, self.root)
         return Report(candidate, family, card, near_ties)
 
     def _notes(self, selected: Collection[Selected]) -> list[str]:
@@ -332,7 +412,7 @@ class Session:
         ]
 
     def _member(self, candidate: Candidate, declared: Declared, scorer: Scorer, ran: bool) -> Member:
-        evaluation, error = None, self.error
+        evaluation, error = None, self.error or self.untrained.get(candidate.name)
         # A task that did not run counts with as many blocking slices as its baseline has.
         needed = ran or bool(declared.task.blocking_slices)
         baseline, anchor = (
@@ -354,6 +434,7 @@ class Session:
             labels=self._labels.get(declared.id, {}).get(scorer.name, {}),
             last_look=self._last_look(declared) if ran else 0,
             ran=ran,
+            leaked=frozenset(candidate.leaked.get(declared.id, ())),
             candidate=evaluation,
             baseline=self.views.of(declared, baseline) if baseline else None,
             anchor=self.views.of(declared, anchor) if anchor else None,
@@ -370,7 +451,7 @@ class Session:
         """Why what was recorded for a test is no evaluation: the engine failed, or samples have no answer."""
         evaluation = self.evaluations.get((selected.task, selected.candidate))
         if self.error or evaluation is None:
-            return self.error or "nothing was recorded"
+            return self.error or self.untrained.get(selected.candidate, "nothing was recorded")
         errors = evaluation.errors
         return f"{len(errors)} of {len(evaluation.rows)} samples have no answer: {errors[0].error}" if errors else None
 

@@ -10,6 +10,7 @@ from evalgate.checkpoint import Checkpoint
 from evalgate.errors import ConfigError
 from evalgate.evaluation import Evaluation
 from evalgate.task import Task
+from evalgate.version import Lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +40,26 @@ def declare(known: dict[str, Declared], declared: Declared) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is gated: a checkpoint on this machine, or records of one that was evaluated elsewhere.
+    """What is gated: a checkpoint on this machine, one still to be trained, or records of one evaluated elsewhere.
 
     Attributes:
         name: in test ids, tables and report folders.
-        digest: of the checkpoint.
-        checkpoint: `None` where only records are known.
+        digest: of the checkpoint; of the recipe until it is trained.
+        checkpoint: `None` where only records are known, and until it is trained.
         recorded: task id to evaluation, where records are gated.
+        lineage: how it was made, for a version that evalgate published.
     """
 
     name: str
     digest: str
     checkpoint: Checkpoint | None = None
     recorded: Mapping[str, Evaluation] = field(default_factory=dict)
+    lineage: Lineage | None = None
+
+    @property
+    def leaked(self) -> Mapping[str, tuple[str, ...]]:
+        """Task id to the samples that stood in its training text."""
+        return self.lineage.training.leaked if self.lineage and self.lineage.training else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,66 @@
+"""`--eval-results FILE`: what came out, for machines, whatever the end of the session was."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evalgate.gate import Outcome
+from evalgate.plugin.items import gated_run, usage_errors
+from evalgate.report.results import CandidateResult, Results, compared
+from evalgate.report.terminal import safe
+from evalgate.store import write_atomically
+
+if TYPE_CHECKING:
+    from evalgate.session import Candidate, Session
+
+
+def keep(config: pytest.Config) -> Generator[None, pytest.ExitCode | int | None, pytest.ExitCode | int | None]:
+    """Around the whole session: nobody changes its exit code after this."""
+    path = config.invocation_params.dir / config.option.eval_results
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # what an earlier session wrote must not pass for this one's
+    except OSError as exc:
+        raise pytest.UsageError(f"--eval-results {path}: {exc.strerror}.") from None
+    try:
+        code = yield
+    except BaseException as error:
+        usage = isinstance(error, pytest.UsageError)
+        exit_code = pytest.ExitCode.USAGE_ERROR if usage else pytest.ExitCode.INTERNAL_ERROR
+        _write(path, config, int(exit_code), str(error) if usage else repr(error))
+        raise
+    _write(path, config, int(code or 0), None)
+    return code
+
+
+def _write(path: Path, config: pytest.Config, code: int, error: str | None) -> None:
+    run = gated_run(config)
+    session: Session | None = getattr(run, "session", None)
+    found = Results(exit=code, error=error)
+    if session:
+        found = Results(
+            exit=code,
+            candidates=tuple(_result(session, candidate) for candidate in session.candidates.values()),
+            error=next((safe(why, 800) for why in (error, session.error, *session.untrained.values()) if why), None),
+            ledger=session.ledger.head,
+        )
+    with usage_errors():
+        write_atomically(path, found.as_bytes())
+
+
+def _result(session: Session, candidate: Candidate) -> CandidateResult:
+    report, path = session.reports.get(candidate.name), candidate.checkpoint.path if candidate.checkpoint else None
+    folder = _relative(session, Path(path)) if path else None
+    if report:
+        card = _relative(session, report.card)
+        return compared(candidate.name, candidate.digest, folder, report.family, card)
+    outcome = None if session.record_only and not session.error else str(Outcome.ERROR)
+    return CandidateResult(candidate.name, candidate.digest, folder, outcome, blocked=outcome is not None)
+
+
+def _relative(session: Session, path: Path) -> str:
+    return str(path.relative_to(session.root) if path.is_relative_to(session.root) else path)
