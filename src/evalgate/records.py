@@ -18,7 +18,10 @@ from evalgate.evaluation import Evaluation
 from evalgate.gate import Family, Gate, Member, decide
 from evalgate.ledger import Ledger
 from evalgate.preflight import read_checkpoint, resolve_model
-from evalgate.store import Store, read_baseline, read_records
+from evalgate.promote import Aliases
+from evalgate.store import Store, baseline_path, read_baseline, read_header, read_records
+from evalgate.versions import verify as verify_version
+from evalgate.versions import verify_signature, version_folders
 
 
 class Library:
@@ -141,8 +144,23 @@ class Library:
         baseline, candidate = (self.handle(digest) for digest in others[-1])
         return [*said, f"evalgate compare {quote(candidate)} {quote(baseline)}"]
 
-    def verify(self) -> tuple[int, list[str], list[str]]:
-        """Hash every record and baseline again and follow the ledger's chain: files checked, problems, notes."""
+    def accepted_tasks(self) -> frozenset[str]:
+        """`suite/task` of everything that has an accepted baseline of this product: what a full verdict covers."""
+        found = set()
+        for path in (self.root / self.config.suites).rglob("baselines/**/*.jsonl"):
+            task = read_header(path).task
+            home = next(parent for parent in path.parents if parent.name == "baselines").parent
+            if path == baseline_path(home, task, self.config.baseline):
+                found.add(task)
+        return frozenset(found)
+
+    def verify(self, *, runs: str = "runs", key: Path | None = None) -> tuple[int, list[str], list[str]]:
+        """Hash every record, baseline and version again and follow the ledger's chain: files checked, problems, notes.
+
+        Args:
+            runs: folder of the versions.
+            key: public key (PEM) that must have signed every version.
+        """
         problems: list[str] = []
         notes: list[str] = []
         baselines = sorted((self.root / self.config.suites).rglob("baselines/**/*.jsonl"))
@@ -152,12 +170,20 @@ class Library:
                 read(path)
             except RecordError as error:
                 problems.append(str(error))
+        versions = version_folders(self.root / runs)
+        for folder in versions:
+            problems += verify_version(folder)
+            if key and (unsigned := verify_signature(folder, key)):
+                problems.append(unsigned)
+        if versions:
+            problems += Aliases(self.root / runs).problems()
+            notes.append(f"{len(versions)} versions in {runs}/{f', signed with {key}' if key else ''}")
         if self.ledger.head is None:
             notes.append("no ledger here: each baseline's header carries its own chain")
         else:
             problems += self.ledger.verify()
             notes.append(f"ledger head {short(self.ledger.head)}")
-        return len(files), problems, notes
+        return len(files) + len(versions), problems, notes
 
 
 def describe(record: Evaluation) -> list[str]:
