@@ -17,6 +17,9 @@ from evalgate.ledger import Ledger
 
 OPTIONAL = {
     "trl": "train",
+    "bitsandbytes": "qlora",
+    "deepspeed": "deepspeed",
+    "optuna": "sweep",
     "deepeval": "judges",
     "ragas": "judges",
     "mlflow": "trackers",

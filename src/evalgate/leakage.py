@@ -42,6 +42,7 @@ TEMPLATE_ROWS = 10  # unless they stand in only so few rows: in a small file a l
 PEERS_TEMPLATE = 0.10  # the same among the samples of one eval set, which is one kind of text of the many in training
 MOST, NEARLY = 0.70, 0.45  # least shares of a sample's 13-grams, and of its and a row's 3-grams
 MARGIN = 1 / 4  # how far beyond what its peers have in common, on the way to all of it
+NEIGHBOURS = 8  # that a sample is held against
 PEERS = 0.99  # of the samples of an eval set have no more than that in common with another
 BUCKET = 1000  # rows after which what cannot be a template any more is forgotten
 PERMUTATIONS, BANDS = 128, (42, 3)  # of MinHash; bands of 3 find 98 % of pairs that are .45 alike, 99.6 % from .5 on
@@ -319,19 +320,26 @@ def _bar(
 ) -> float:
     """How alike a row must be: nearer than an eval set's own samples are to each other, and at least so much.
 
-    What a large share of the samples has in common is left out: it would make everything near to everything.
+    Each sample is held against the few that share most of its rarer n-grams with it, and against a few others: what a
+    large share of the samples has in common, everybody's neighbour has too.
     """
     counts = Counter(gram for grams in known for gram in grams)
     limit = max(PEERS_TEMPLATE * len(items), TEMPLATE_ROWS)
-    own = [frozenset(gram for gram in grams if counts[gram] <= limit) for grams in known]
     having: dict[Gram, list[int]] = defaultdict(list)
-    for number, grams in enumerate(own):
+    for number, grams in enumerate(known):
         for gram in grams:
-            having[gram].append(number)
+            if counts[gram] <= limit:
+                having[gram].append(number)
     nearest = []
-    for item, grams in zip(items, own, strict=True):
-        shared = Counter(number for gram in grams for number in having[gram])
-        alikes = (alike(n, len(grams), len(own[at])) for at, n in shared.items() if item.peer_of(items[at]))
+    for number, (item, grams) in enumerate(zip(items, known, strict=True)):
+        shared = Counter(at for gram in grams for at in having[gram] if item.peer_of(items[at]))
+        chosen = {at for at, _ in shared.most_common(NEIGHBOURS)}
+        chosen |= {at % len(items) for at in range(number + 1, number + 1 + NEIGHBOURS)}
+        alikes = (
+            alike(len(grams & known[at]), len(grams), len(known[at]))
+            for at in chosen
+            if grams and item.peer_of(items[at])
+        )
         nearest.append(max(alikes, default=0.0))
     usual = sorted(nearest)[int(PEERS * (len(nearest) - 1))]
     return max(least, usual + (1 - usual) * MARGIN)

@@ -13,6 +13,7 @@ from evalgate.preflight.config_json import read_config
 from evalgate.preflight.files import Folder, quoted
 from evalgate.preflight.safetensors import Header, Tensor, read_header
 from evalgate.preflight.scan import has_nonzero
+from evalgate.version import LINEAGE
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -102,7 +103,10 @@ def find_base(folder: Folder, config: Mapping[str, Any], given: Path | None) -> 
     mend = "Say where its base lies: --eval-base FOLDER."
     if not isinstance(stated, str) or not stated or "\0" in stated:
         raise CheckpointError("names no base (base_model_name_or_path)", where=folder.where(CONFIG), mend=mend)
-    for candidate in (folder.path / stated, Path(stated)):  # `/` keeps an absolute path as it is
+    places = [folder.path / stated, Path(stated)]  # `/` keeps an absolute path as it is
+    if LINEAGE in folder.files:  # a version names its base from its project's root, and knows its digest besides
+        places += [above / stated for above in folder.path.parents]
+    for candidate in places:
         try:
             if candidate.is_dir():
                 return candidate

@@ -18,8 +18,8 @@ from evalgate.preflight.safetensors import Header, Tensor
 from evalgate.preflight.scan import digest_files
 from evalgate.preflight.template import template_digest, templates
 from evalgate.preflight.tokenizer import has_tokenizer, read_tokenizer, require_vocabulary
+from evalgate.version import LINEAGE
 
-LINEAGE = "evalgate.json"
 MAX_LINEAGE = 64 << 20  # the losses of two million steps
 QUANTIZATION = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")

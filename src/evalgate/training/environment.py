@@ -25,7 +25,7 @@ def environment(config: TrainingConfig, world_size: int) -> dict[str, Any]:
     return {
         "packages": {name: importlib.metadata.version(name) for name in used},
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "world_size": world_size,

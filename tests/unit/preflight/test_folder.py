@@ -144,3 +144,15 @@ def test_a_relative_base_may_count_from_the_working_directory(room: Room, monkey
     monkeypatch.chdir(path)
     room.edit("adapter_config.json", base_model_name_or_path="base")
     assert read_checkpoint(Path("../a3")).base is not None
+
+
+def test_a_version_finds_its_base_from_anywhere(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published version names its base from its project's root: that is looked for above the version's folder."""
+    (room.path / "models").mkdir()
+    room.full.rename(room.path / "models/base")
+    room.edit("adapter_config.json", base_model_name_or_path="models/base")
+    monkeypatch.chdir(room.path / "models")
+    with pytest.raises(CheckpointError, match="is no folder here"):
+        read_checkpoint(room.adapter)
+    (room.adapter / "evalgate.json").write_text("{}")
+    assert read_checkpoint(room.adapter).base is not None
