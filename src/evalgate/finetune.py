@@ -128,7 +128,7 @@ def recipe_of(
         }
     )
     work = state / "training"
-    name = _name(config, root, work, key)
+    name = _name(config, root, work, key, start.name)
     return Recipe(
         config=config,
         config_file=config_file,
@@ -178,8 +178,11 @@ def _require_fit(config: TrainingConfig, data: TrainingData, start: Checkpoint, 
         )
 
 
-def _name(config: TrainingConfig, root: Path, work: Path, key: str) -> str:
-    """The version's name: of the one that was made before, as configured, or reserved for this key and no other."""
+def _name(config: TrainingConfig, root: Path, work: Path, key: str, parent: str) -> str:
+    """The version's name: of the one that was made before, as configured, or reserved for this key and no other.
+
+    The next number counts on from the parent's, too: a base v1 and its child v1 would be one in every table.
+    """
     runs = root / config.publishing.runs
     for folder, _ in _made_by(runs, key):
         return folder.name
@@ -196,7 +199,7 @@ def _name(config: TrainingConfig, root: Path, work: Path, key: str) -> str:
         taken = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
         if reserved.is_file() and (name := reserved.read_text("utf-8")) not in taken:
             return name
-        taken |= {path.read_text("utf-8") for path in work.glob(f"*/{NAME}")}
+        taken |= {parent, *(path.read_text("utf-8") for path in work.glob(f"*/{NAME}"))}
         numbers = [int(match[1]) for name in taken if (match := _NUMBERED.match(name))]
         name = f"v{max(numbers, default=0) + 1}"
         reserved.parent.mkdir(parents=True, exist_ok=True)
@@ -267,8 +270,9 @@ def finetune(
             (recipe.folder / NAME).unlink(missing_ok=True)  # another training may have the name
             raise
         versions = publish_exports(recipe, trained, recipe.folder, runs=recipe.runs, leaked=leaked, command=command)
-        for version in versions if trained.trackers else ():
-            for line in write_all(trained.trackers, note_of(read_lineage(version), version), recipe.root):
+        if trained.trackers:
+            note, named = note_of(read_lineage(versions[-1]), versions[-1]), [recipe.config.tracking.uri or ""]
+            for line in write_all(trained.trackers, note, recipe.root, trusted=named):
                 say(line)
         shutil.rmtree(recipe.folder, ignore_errors=True)
         return versions[-1]

@@ -106,15 +106,17 @@ def _at_step(made: Mapping[int | None, Lineage], lineage: Lineage) -> Lineage:
 def recipe_again(lineage: Lineage, *, root: Path, state: Path, memo: DigestMemo | None = None) -> Recipe:
     """The recipe that a lineage tells, known to be the same one (InputError names what is not what it was)."""
     run = lineage.training
-    if run is None:
+    if run is None or not run.data:
         raise InputError(
             "was published by another program, which did not say how it was trained",
             where=lineage.name,
             mend="Only versions that --train or finetune has made can be reproduced.",
         )
-    unheard = {**run.config["tracking"], "trackers": []}
+    unheard = {**run.config["tracking"], "trackers": [], "uri": None}
+    # an alias may have moved since: the parent's own folder is meant
+    model = {**run.config["model"], "base": lineage.parent.path if lineage.parent else run.config["model"]["base"]}
     recipe = recipe_of(
-        config_from_json({**run.config, "name": None, "tracking": unheard}),
+        config_from_json({**run.config, "name": None, "tracking": unheard, "model": model}),
         config_file=root / (run.config_file or ""),
         overrides=run.overrides,
         root=root,

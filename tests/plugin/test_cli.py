@@ -103,7 +103,9 @@ def test_doctor_says_what_would_run(recorded: Project) -> None:
     assert "alpha" in broken.stdout
 
 
-@pytest.mark.parametrize("command", ["", "accept", "compare", "plan", "ls", "show", "verify", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "accept", "compare", "plan", "ls", "show", "verify", "doctor", "nightly", "sweep", "bisect"]
+)
 def test_help_reads_well(project: Project, command: str) -> None:
     """Every command explains itself."""
     done = project.evalgate(*command.split(), "--help")

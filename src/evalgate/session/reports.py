@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,9 @@ def changed_since(record: Evaluation, task: Task) -> list[str]:
     return [*(name for name, (was, now) in pairs.items() if was != now), *([f"scorer {scorers}"] if scorers else [])]
 
 
-def track(candidate: Candidate, family: Family, card: Path, ledger: str, root: Path) -> list[str]:
+def track(
+    candidate: Candidate, family: Family, card: Path, ledger: str, root: Path, trusted: Collection[str]
+) -> list[str]:
     """Write verdict and card into the runs of the candidate's training; a tracker that fails is a line like the rest.
 
     A version that another program published, or that was trained without trackers, has none.
@@ -85,4 +87,5 @@ def track(candidate: Candidate, family: Family, card: Path, ledger: str, root: P
         return []
     from evalgate.trackers import note_of, write_all
 
-    return write_all(made.training.trackers, note_of(made, Path(folder), family=family, card=card, ledger=ledger), root)
+    note = note_of(made, Path(folder), family=family, card=card, ledger=ledger)
+    return write_all(made.training.trackers, note, root, trusted=trusted)

@@ -122,7 +122,8 @@ class Session:
         """The checkpoint that the settings say is behind the baselines."""
         if not self.config.baseline_model:
             return ()
-        return (read_checkpoint(resolve_model(self.config.baseline_model), base=base, memo=self.cache.files),)
+        folder = resolve_model(self.config.baseline_model, registry=self.config.registry_at(self.root))
+        return (read_checkpoint(folder, base=base, memo=self.cache.files),)
 
     # -- before the engine --------------------------------------------------------------------------------------------
 
@@ -393,7 +394,8 @@ class Session:
             self.root / self.config.reports / candidate.name,
         )
         self.lines += [note for note in notes if note not in self.lines]
-        self.lines += track(candidate, family, card, head, self.root)
+        named = [self.config.registry_at(self.root), (self.recipe and self.recipe.config.tracking.uri) or ""]
+        self.lines += track(candidate, family, card, head, self.root, named)
         return Report(candidate, family, card, near_ties)
 
     def _notes(self, selected: Collection[Selected]) -> list[str]:

@@ -4,7 +4,8 @@ One JSON object per line, each with its `kind` and the `seconds` since this life
 
 - `start`: steps, epochs, world_size, distributed, resumed_from (a step, or null), ignored (resume states that were
   not used, and why), trainable (parameters), rows, cut (rows longer than `max_length`), dropped (nothing left to learn)
-- `step`: step, epoch, loss, grad_norm (null where float16 overflowed and the step was skipped), learning_rate, tokens, tokens_per_second, data_seconds, step_seconds
+- `step`: step, epoch, loss, grad_norm (null where float16 overflowed and the step was skipped), learning_rate, tokens,
+  tokens_per_second, data_seconds, step_seconds
 - `saved`: step, of a state from which training can resume
 - `exported`: name, epoch, step
 - `fail`: what, where, mend

@@ -215,13 +215,19 @@ def check_ranges(config: TrainingConfig, where: Callable[[str], str]) -> None:
 
 
 def _check_together(config: TrainingConfig, where: Callable[[str], str]) -> None:
-    """What no value shows alone. One process of ddp, fsdp or deepspeed is allowed: it is how they are tried."""
+    """What no value shows alone. One process of deepspeed is allowed: it is still DeepSpeed."""
     sharing, lora = config.distribution, config.lora
     if sharing.kind == "none" and sharing.processes > 1:
         raise ConfigError(
             f"{sharing.processes} processes share nothing with distribution.kind = none",
             where=where("distribution.processes"),
             mend="Set distribution.kind to ddp, fsdp or deepspeed.",
+        )
+    if sharing.kind in ("ddp", "fsdp") and sharing.processes == 1:
+        raise ConfigError(
+            f"one process of {sharing.kind} shares nothing",
+            where=where("distribution.kind"),
+            mend="Set distribution.processes too, to 2 or more.",
         )
     if config.method == "qlora" and (
         sharing.kind == "fsdp" or (sharing.kind == "deepspeed" and sharing.zero_stage == 3)

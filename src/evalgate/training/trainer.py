@@ -113,6 +113,9 @@ def run(job: Job, log: Log) -> None:
         peft_config=None if config.method == "full" or job.adapter else lora(config),
         callbacks=tracking.callbacks(),
     )
+    for value in trainer.model.parameters():
+        if config.method == "qlora" and value.requires_grad:
+            value.data = value.data.float()  # TRL makes them bfloat16, in which small steps are lost
     main, world_size = trainer.accelerator.is_main_process, trainer.accelerator.num_processes
     ignored = []
     if main:

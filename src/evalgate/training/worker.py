@@ -19,6 +19,8 @@ from evalgate.training.job import read_job
 from evalgate.training.log import Log
 
 PR_SET_PDEATHSIG = 1
+# What a rank says when another one is gone: that one has told why, or the launcher will.
+ANOTHERS = ("gloo/transport", "ncclRemoteError", "Connection closed by peer")
 MEMORY_WORDS = ("out of memory", "outofmemory", "can't allocate memory")
 
 
@@ -35,7 +37,8 @@ def main() -> None:
         run(job, log)
     except BaseException as error:
         traceback.print_exc()
-        log.write("fail", **explain(error))
+        if not any(word in str(error) for word in ANOTHERS):
+            log.write("fail", **explain(error))
         sys.stderr.flush()
         os._exit(1)
     sys.stdout.flush()

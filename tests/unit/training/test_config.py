@@ -311,7 +311,12 @@ def test_a_slip_in_a_name_is_answered_by_the_nearest(root: Path, override: str, 
     ("overrides", "said"),
     [
         (["distribution.processes=2"], "2 processes share nothing with distribution.kind = none"),
-        (["method=qlora", "distribution.kind=fsdp"], "quantised weights cannot be sharded by fsdp"),
+        (["distribution.kind=ddp"], "one process of ddp shares nothing"),
+        (["distribution.kind=fsdp"], "one process of fsdp shares nothing"),
+        (
+            ["method=qlora", "distribution.kind=fsdp", "distribution.processes=2"],
+            "quantised weights cannot be sharded by fsdp",
+        ),
         (
             ["method=qlora", "distribution.kind=deepspeed", "distribution.zero_stage=3"],
             "cannot be sharded by deepspeed",
@@ -326,10 +331,10 @@ def test_what_cannot_stand_together_is_refused(root: Path, overrides: list[str],
     assert said in refusal(root, *overrides)
 
 
-def test_one_process_may_be_distributed(root: Path) -> None:
-    """A distribution of one process is how it is tried; the schedule of the work is the launcher's all the same."""
-    config = load(root, "distribution.kind=ddp")
-    assert (config.distribution.kind, config.distribution.processes) == ("ddp", 1)
+def test_one_process_may_be_deepspeeds(root: Path) -> None:
+    """DeepSpeed is another optimizer even alone; two processes of anything share their work."""
+    config = load(root, "distribution.kind=deepspeed")
+    assert (config.distribution.kind, config.distribution.processes) == ("deepspeed", 1)
     check_ranges(load(root, "distribution.kind=fsdp", "distribution.processes=2"), str)
 
 

@@ -104,3 +104,28 @@ def test_a_missing_library_is_told_before_a_child_starts(
     ):
         train(make_job(tmp_path, **changes))
     assert not (tmp_path / process.STDERR).exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "told"),
+    [
+        (-11, [], "was killed by signal 11 (SIGSEGV) before its first step: RuntimeError: boom [31m."),
+        (
+            -9,
+            [{"kind": "start", "steps": 9}],
+            "was killed by signal 9 (SIGKILL), perhaps for want of memory at step 0 of 9",
+        ),
+        (1, [{"kind": "start", "steps": 9}, {"kind": "step", "step": 4}], "ended with status 1 at step 4 of 9"),
+        (0, [], "ended with status 0 before its first step"),  # without an end in its log nothing is finished
+    ],
+)
+def test_a_child_that_ends_without_a_word_is_told_by_its_log(
+    tmp_path: Path, code: int, lines: list[dict[str, Any]], told: str
+) -> None:
+    """How it ended, when, the last line of its log that names an error (printable), and that it can be resumed."""
+    (tmp_path / process.STDERR).write_text("ValueError: old\nRuntimeError: boom\x1b[31m\nand so on\n")
+    error = str(process._died(make_job(tmp_path), code, lines))
+    assert error.startswith(f"the trainer {told}")
+    assert "RuntimeError: boom" in error
+    assert "\x1b" not in error
+    assert error.endswith(f"Run the same command again to resume. Log: {tmp_path / process.STDERR}")
