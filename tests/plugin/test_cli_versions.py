@@ -92,7 +92,7 @@ def test_diff_is_like_diff(project: Project) -> None:
     assert same.stdout.splitlines()[-1] == "no difference"
     other = project.evalgate("diff", "runs/a", "runs/b")
     assert other.returncode == 1
-    assert "content" in other.stdout.splitlines()
+    assert other.stdout.splitlines()[0].split() == ["content", "a", "b"]
     assert any(line.split()[:1] == ["config.json"] for line in other.stdout.splitlines())
     value = json.loads(project.evalgate("diff", "runs/a", "runs/b", "--json").stdout)
     assert (value["same"], value["a"]) == (False, "runs/a")

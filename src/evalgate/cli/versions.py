@@ -23,6 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="for machines")]
 Why = Annotated[str, typer.Option("-m", "--why", help="why; kept in the journal")]
 
 
+SHOWN = 20  # changes of one kind; two other data sets differ in thousands of rows
+
+
 @app.command()
 def publish(
     folder: Annotated[Path, typer.Argument(help="what a trainer saved: a Hugging Face or PEFT folder in safetensors")],
@@ -103,8 +106,10 @@ def diff(a: Folder, b: Folder, as_json: AsJson = False) -> None:
         print(json.dumps(found.as_json(), indent=2))
     else:
         for title, changes in found.sections.items():
-            _say([title])
-            _say(_table([(f"  {_inert(each.what)}", _value(each.a), _value(each.b)) for each in changes]))
+            told = [(f"  {_inert(each.what)}", _value(each.a), _value(each.b)) for each in changes[:SHOWN]]
+            _say(_table([(title, a.name, b.name), *told]))
+            if len(changes) > SHOWN:
+                _say([f"  and {len(changes) - SHOWN:,} more; --json has all"])
         _say(f"not compared: {line}" for line in found.unknown)
         if not found:
             _say(["no difference" if found.identified else "no difference was found, and not everything is known"])
