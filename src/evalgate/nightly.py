@@ -12,6 +12,7 @@ from evalgate.errors import EvalgateError
 from evalgate.gated import alone, run_gate
 from evalgate.ledger import Ledger
 from evalgate.promote import Move, promote
+from evalgate.records import Library
 from evalgate.report.results import CandidateResult, Results
 from evalgate.runs import verdicts
 from evalgate.training.config import load_training
@@ -93,5 +94,6 @@ def _promoted(candidate: CandidateResult | None, alias: str, root: Path, ledger:
         alias,
         ledger=ledger,
         verdict=verdicts(ledger).get(candidate.digest),
+        tasks=Library(root).accepted_tasks(),
         why="passed the nightly gate",
     )

@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from evalgate.errors import ConfigError
 from evalgate.lightning import PublishVersion
 from tests.training.jobs import SUMS, V1
 
@@ -66,6 +67,10 @@ def main() -> None:
     adapter = PublishVersion("network", name="lit-lora", base=V1, **told)
     fit(Sums("lora"), adapter, max_epochs=1, accumulate_grad_batches=2)
     errors = []
+    try:
+        PublishVersion(epochs=True)
+    except ConfigError as error:
+        errors.append(str(error))
     for module, publisher in (
         (Fails("full"), PublishVersion("network", tokenizer=tokenizer, name="failed", **told)),
         (Sums("full"), PublishVersion("model", **told)),

@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from evalgate.errors import InputError
 from evalgate.preflight import read_checkpoint
+from evalgate.reproduce import recipe_again
 from evalgate.versions import read_lineage
 from tests.training.conftest import Lit
 from tests.training.jobs import V1
@@ -39,10 +43,17 @@ def test_an_adapter_is_published_over_its_base(lit: Lit) -> None:
     assert read_checkpoint(lit.runs / "lit-lora", base=V1).digest == lineage.digest
 
 
+def test_what_lightning_trained_only_lightning_trains_again(lit: Lit, tmp_path: Path) -> None:
+    """`evalgate reproduce` says so, since the lineage names no data."""
+    with pytest.raises(InputError, match="published by another program, which did not say how it was trained"):
+        recipe_again(read_lineage(lit.runs / "lit"), root=tmp_path, state=tmp_path)
+
+
 def test_only_what_trained_to_its_end_is_published(lit: Lit) -> None:
-    """A training that fails, one without a model to save and a dry run leave no version."""
+    """Epochs without a name, a training that fails, one without a model to save and a dry run leave no version."""
     assert sorted(path.name for path in lit.runs.iterdir()) == ["lit", "lit-epoch-1", "lit-lora"]
     assert lit.errors == [
+        "PublishVersion: epochs can be published only below a name. Give name=….",
         "as it should",
         "PublishVersion: Sums.model is no model of transformers or PEFT. "
         "Name the attribute that holds it: PublishVersion(model=…).",
@@ -65,10 +76,3 @@ def test_lightning_is_asked_for_by_name(tmp_path: Path) -> None:
         .splitlines()[-1]
         .endswith("lightning is not installed. pip install 'pytest-evalgate[lightning]'")
     )
-
-
-def test_epochs_need_a_name() -> None:
-    """Epochs are siblings of a name, so without one there is nothing to call them."""
-    code = "from evalgate.lightning import PublishVersion; PublishVersion(epochs=True)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ConfigError: PublishVersion: epochs can be published only below a name" in done.stderr

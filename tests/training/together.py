@@ -16,8 +16,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from evalgate.errors import TrainingError
-from evalgate.training.distributed import confirm, in_force, save_weights
-from evalgate.training.schema import Distribution
+from evalgate.training.distributed import confirm, in_force, save_weights, trainer_arguments
+from evalgate.training.schema import Distribution, TrainingConfig
 
 
 class Accelerator(SimpleNamespace):
@@ -63,6 +63,10 @@ def main() -> None:
     half = layers()
     fully_shard(half[0], mesh=mesh)
     say("half", in_force(half))
+    try:
+        trainer_arguments(TrainingConfig(distribution=Distribution("ddp", 64)), cpu=False)
+    except TrainingError as error:
+        say("gpus", str(error).replace(str(torch.cuda.device_count()), "too few"))
     with torch.no_grad():
         next(wrapped.parameters()).add_(torch.distributed.get_rank())
     trainer = SimpleNamespace(accelerator=Accelerator(), model_wrapped=wrapped, model=wrapped.module)

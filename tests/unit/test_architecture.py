@@ -39,6 +39,7 @@ DOORS = {
     "comet_ml": {"trackers", "training"},
     "tensorboard": {"trackers"},
     "trackio": {"trackers"},
+    "neptune": {"trackers"},
     "lightning": {"lightning"},
     "deepspeed": {"training"},
     "fsspec": {"store"},

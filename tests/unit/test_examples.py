@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -124,13 +125,14 @@ def test_the_crontab_is_one() -> None:
 
 def test_the_wandb_sweep_gives_pytest_what_the_search_chose() -> None:
     """W&B's own expansion of the command; the keys and the objective are those of the fixtures."""
-    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
-
     sweep = yaml.safe_load((ROOT / "examples/sweeps/wandb.yaml").read_text())
     assert (ROOT / sweep["program"]).is_file()
     values = {key: {"value": each["values"][0] if "values" in each else each["min"]} for key, each in
               sweep["parameters"].items()}  # fmt: skip
-    chosen = create_sweep_command_args({"args": values})["args_no_hyphens"]
+    code = "import json, sys; from wandb.sdk.launch.sweeps.utils import create_sweep_command_args as expand; "
+    code += "print(json.dumps(expand({'args': json.loads(sys.argv[1])})['args_no_hyphens']))"
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(values)], capture_output=True, text=True, check=True)
+    chosen = json.loads(done.stdout)
     assert chosen == ["lora.r=4", "optimizer.learning_rate=0.0003"]
     assert sweep["command"][-2:] == ["--", "${args_no_hyphens}"]
     objective, suites, flag, config = sweep["command"][3:7]

@@ -227,6 +227,7 @@ def test_without_the_constraint_the_score_alone_counts(tmp_path: Path) -> None:
     assert found is not None
     assert found.outcome is not None
     assert found.outcome.version == "runs/r16b8"
+    assert table([found], anything)[-1] == "the gate says REGRESSION: it is not to be promoted"
     least = replace(SWEEP, direction="minimize")
     found = best(search(least, replace(runner, sweep=least), tmp_path / "b.sqlite", quiet), least)
     assert found is not None
@@ -260,6 +261,7 @@ def test_a_killed_sweep_proposes_what_it_would_have_proposed(tmp_path: Path) -> 
 
     runner = known(tmp_path, slope)
     straight = [each.overrides for each in search(SWEEP, runner, tmp_path / "straight.sqlite", quiet)]
+    assert len(set(straight[:8])) >= 4  # every trial has a seed of its own, also before there is anything to learn
     path, kills = tmp_path / "killed.sqlite", 0
     ended = 0
     while ended < 20:
@@ -287,20 +289,18 @@ def test_a_killed_sweep_proposes_what_it_would_have_proposed(tmp_path: Path) -> 
 
 
 def test_a_trial_that_failed_is_tried_again_by_the_next_start(tmp_path: Path) -> None:
-    """An error is no score: it is shown, and the same point is proposed again, until it is mended."""
-    broken = Results(1, result(None, "ERROR").candidates, error="the engine died")
-    three = replace(SWEEP, trials=3)
-    runner = known(tmp_path, lambda r, b: broken, three)
-    with pytest.raises(EvalgateError):  # no pytest can run here: the runner wants to try the point again
-        runner._outcome(broken)
-    unable = replace(runner, suites=("nowhere",))
-    done = search(three, unable, tmp_path / "s.sqlite", quiet)
+    """An error is no score: after three in a row the search ends, and the same points are proposed to the next."""
+    five = replace(SWEEP, trials=5)
+    nowhere = Runner(five, tmp_path, tmp_path, ("evalsuites",))  # pytest says that there is no such configuration
+    done = search(five, nowhere, tmp_path / "s.sqlite", quiet)
     assert [each.outcome for each in done] == [None, None, None]
-    assert all(each.error for each in done)
-    assert best(done, three) is None
-    again = search(three, known(tmp_path, slope, three), tmp_path / "s.sqlite", quiet)
-    assert [each.number for each in again] == [3, 4, 5]
-    assert [each.overrides for each in again] == [each.overrides for each in done]
+    assert all(each.error and "sft.yaml" in each.error for each in done)
+    assert len({each.overrides for each in done}) == 3
+    assert best(done, five) is None
+    assert [line.split()[1] for line in table(done, five)[1:4]] == ["ERROR"] * 3
+    again = search(five, known(tmp_path, slope, five), tmp_path / "s.sqlite", quiet)
+    assert [each.number for each in again] == [3, 4, 5, 6, 7]
+    assert [each.overrides for each in again[:3]] == [each.overrides for each in done]
     assert all(each.outcome for each in again)
 
 

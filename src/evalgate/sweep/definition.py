@@ -37,6 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 _OBJECTIVE = re.compile(r"[^\s:]+/[^\s:]+::[^\s:]+")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([./][A-Za-z0-9_]+)*")
 _STARTUP = 4
+_BEFORE_QUOTE = re.compile(r"(\\*)('|\Z)")
 _WORD = re.compile(r"[A-Za-z0-9_./+-]+")
 
 
@@ -227,10 +228,15 @@ def override_text(value: Any, where: str) -> str:
     if isinstance(value, int | float) and math.isfinite(value):
         return repr(value)
     if isinstance(value, str):
-        return value if _WORD.fullmatch(value) else "'" + value.replace("\\", "\\\\").replace("'", r"\'") + "'"
+        return value if _WORD.fullmatch(value) else f"'{_BEFORE_QUOTE.sub(_escaped, value)}'"
     if isinstance(value, list):
         return "[" + ",".join(override_text(each, where) for each in value) + "]"
     raise ConfigError(f"{value!a} cannot be given as key=value", where=where, mend="Use numbers, words and lists.")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Hydra takes backslashes for what they are, but not where a quote follows."""
+    return found[1] * 2 + (r"\'" if found[2] else "")
 
 
 # -- values -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from evalgate.config import Config, load_config, project_root
 from evalgate.digest import PREFIX, digest
-from evalgate.errors import ConfigError
+from evalgate.errors import ConfigError, RecordError
 from evalgate.gated import alone
 from evalgate.store import write_atomically
 from evalgate.sweep.definition import Sweep
@@ -112,7 +112,11 @@ def _require_unchanged(path: Path, about: dict[str, str], name: str) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(about, indent=1).encode() + b"\n")
         return
-    before = json.loads(path.read_text("utf-8"))
+    try:
+        before = dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as exc:
+        mend = "Give the sweep another name: nobody can say what its scores were measured on."
+        raise RecordError(f"is damaged: {exc}", where=str(path), mend=mend) from exc
     changed = [part for part, now in about.items() if before.get(part) != now]
     if changed:
         raise ConfigError(

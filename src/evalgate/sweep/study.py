@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+PATIENCE = 3  # trials that may fail in a row
 _RETRIES = "retries"  # user attribute: number of the trial whose point this one takes up
 
 
@@ -22,8 +23,9 @@ def search(sweep: Sweep, runner: Runner, path: Path, say: Callable[[Done], None]
     """Run trials until as many as asked for have ended in full or at a rung; the caller holds the sweep's lock.
 
     A trial that a kill left running is told to have failed, and another takes up its point; so is one that failed with
-    an error in an earlier start. The sampler is seeded anew for every trial, by how many have ended: a sweep that was
-    killed proposes the points that it would have proposed.
+    an error in an earlier start. The sampler is seeded anew for every trial, by how many came before: a sweep that was
+    killed proposes the points that it would have proposed. Where so many in a row fail that it cannot be the points,
+    the search ends.
 
     Args:
         sweep: what is searched.
@@ -48,12 +50,13 @@ def search(sweep: Sweep, runner: Runner, path: Path, say: Callable[[Done], None]
     )
     _take_up(study)
     failed: list[Done] = []
+    in_a_row = 0
     space = {each.key: _distribution(each) for each in sweep.space}
-    while (ended := len(_ended(study))) + len(failed) < sweep.trials:
-        study.sampler = optuna.samplers.TPESampler(seed=sweep.seed + ended)
-        trial = study.ask(space)
-        done = _run(study, trial, sweep, runner)
+    while (told := len(_ended(study)) + len(failed)) < sweep.trials and in_a_row < PATIENCE:
+        study.sampler = optuna.samplers.TPESampler(seed=sweep.seed + told)
+        done = _run(study, study.ask(space), sweep, runner)
         failed += [done] if done.error else []
+        in_a_row = in_a_row + 1 if done.error else 0
         say(done)
     kept = [_done(each, sweep) for each in _ended(study)]
     return sorted([*kept, *failed], key=lambda done: done.number)

@@ -117,13 +117,15 @@ def table(done: Sequence[Done], sweep: Sweep) -> list[str]:
         return [*lines, "no trial passed the gate" if sweep.constraint == "gate" else "no trial could be scored"]
     score = f"{sweep.objective} {text.share(found.outcome.value)}"
     lines.append(f"best: trial {found.number}, {found.outcome.version}, {score}")
+    if sweep.constraint == "none" and found.outcome.verdict != str(Verdict.PASS):
+        return [*lines, f"the gate says {found.outcome.verdict}: it is not to be promoted"]
     return [*lines, f"evalgate promote {found.outcome.version} --as champion"]
 
 
 def _row(done: Done) -> tuple[str, ...]:
     point = " ".join(done.overrides)
     if done.outcome is None:
-        return str(done.number), "", "ERROR", "", f"{point}  {done.error or ''}".strip()
+        return str(done.number), "", "ERROR", "", point
     found = done.outcome
     verdict = "pruned" if done.pruned else found.verdict
     return str(done.number), text.share(found.value), verdict, found.version, point

@@ -31,11 +31,10 @@ def launch_environment(distribution: Distribution, environ: Mapping[str, str]) -
         "NCCL_SOCKET_IFNAME": loopback,
         "PYTHONSAFEPATH": "1",  # the launcher starts the ranks without -P
     }
-    if distribution.kind == "deepspeed":
-        ours["DS_BUILD_OPS"] = "0"
-        if distribution.device == "cpu":
-            ours["DS_ACCELERATOR"] = "cpu"
-    return {name: environ.get(name, value) for name, value in ours.items()}
+    chosen = {name: environ.get(name, value) for name, value in ours.items()}
+    if distribution.device == "cpu":
+        chosen["CUDA_VISIBLE_DEVICES"] = ""  # DeepSpeed and transformers' sharding take a GPU wherever they see one
+    return chosen
 
 
 def write_launch(distribution: Distribution, folder: Path) -> Path:

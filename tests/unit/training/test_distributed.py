@@ -35,11 +35,12 @@ def test_the_launcher_keeps_the_current_folder_out() -> None:
     assert launch_environment(Distribution("fsdp", 2), {})["PYTHONSAFEPATH"] == "1"
 
 
-@pytest.mark.parametrize(("device", "said"), [("cpu", "cpu"), ("auto", None), ("cuda", None)])
-def test_deepspeed_hears_of_the_cpu(device: str, said: str | None) -> None:
-    """It would choose a GPU by itself; other kinds hear nothing of DeepSpeed."""
-    assert launch_environment(Distribution("deepspeed", 2, device=device), {}).get("DS_ACCELERATOR") == said
-    assert not [name for name in launch_environment(Distribution("ddp", 2), {}) if name.startswith("DS_")]
+@pytest.mark.parametrize(("device", "seen"), [("cpu", ""), ("auto", "0,1"), ("cuda", "0,1")])
+def test_no_gpu_is_seen_where_the_cpu_is_asked_for(device: str, seen: str) -> None:
+    """DeepSpeed and FSDP would take one by themselves, whatever the trainer was told."""
+    environ = {"CUDA_VISIBLE_DEVICES": "0,1"}
+    chosen = launch_environment(Distribution("fsdp", 2, device=device), environ)
+    assert (environ | chosen)["CUDA_VISIBLE_DEVICES"] == seen
 
 
 @pytest.mark.parametrize(("kind", "resumes"), [("none", True), ("ddp", True), ("deepspeed", True), ("fsdp", False)])
