@@ -47,8 +47,8 @@ demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two card
 	@echo; echo "v2 passed and v3 was blocked, as they should. Open reports/v2/index.html and reports/v3/index.html."
 
 test: $(READY) ## every test, with real vLLM on CPU
-	$(PYTEST) tests/unit tests/plugin -n 2 --dist loadfile
-	$(PYTEST) tests --ignore tests/unit --ignore tests/plugin
+	$(PYTEST) tests/unit tests/plugin tests/training -n 2 --dist loadfile
+	$(PYTEST) tests --ignore tests/unit --ignore tests/plugin --ignore tests/training
 
 lint: $(READY) ## ruff: style and format
 	$(VENV)/bin/ruff check .

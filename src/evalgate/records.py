@@ -58,7 +58,8 @@ class Library:
             base = Path(self.config.base) if self.config.base else None
             cache = Cache(self.state / "cache.sqlite")
             try:
-                return read_checkpoint(resolve_model(text, registry=self.config.registry_at(self.root)), base=base, memo=cache.files).digest
+                folder = resolve_model(text, registry=self.config.registry_at(self.root))
+                return read_checkpoint(folder, base=base, memo=cache.files).digest
             finally:
                 cache.close()
         known: dict[str, str] = {r.checkpoint["digest"]: r.checkpoint["name"] for r in self.store.all()}

@@ -25,7 +25,9 @@ SUITE = """
 from evalgate import Sampling, Task, exact_match
 
 words = Task(
-    samples=[{"id": f"w{i}", "word": f"word number {i} of a list that nobody trains on", "target": "x"} for i in range(40)],
+    samples=[
+        {"id": f"w{i}", "word": f"word number {i} of a list that nobody trains on", "target": "x"} for i in range(40)
+    ],
     prompt="Say x. {{ word }}:",
     sampling=Sampling(max_tokens=4),
     scorers=[exact_match()],

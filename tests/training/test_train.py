@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -97,8 +98,10 @@ def test_the_lineage_says_what_made_it(made: Made) -> None:
     """Configuration, data, parent, losses, environment, rationale and command stand in evalgate.json."""
     lineage, base = made.lineage, read_checkpoint(made.project.path / "base")
     assert lineage.digest == made.checkpoint.digest
-    assert lineage.parent and (lineage.parent.path, lineage.parent.digest) == ("base", base.digest)
-    assert lineage.base and lineage.base["digest"] == base.digest
+    assert lineage.parent
+    assert (lineage.parent.path, lineage.parent.digest) == ("base", base.digest)
+    assert lineage.base
+    assert lineage.base["digest"] == base.digest
     run = lineage.training
     assert run
     assert run.config["lora"]["r"] == 4
@@ -210,7 +213,7 @@ def test_an_eval_sample_in_the_training_text_stops_it(restored: Project) -> None
 
 
 def test_a_tolerated_leak_stands_in_the_lineage(restored: Project) -> None:
-    """With data.max_leaked the training goes on; another row is named by diff, and so is another rank, by the weights."""
+    """With data.max_leaked the training goes on; diff names another row, and another rank as the weights have it."""
     restored.sums(first="Say x. word number 7 of a list that nobody trains on: x")
     overrides = ("data.max_leaked=0.05", "lora.r=8", "publishing.epochs=false", "name=leaky")
     done = restored.run(*TRAIN, *(part for each in overrides for part in ("--train-set", each)))
@@ -221,13 +224,13 @@ def test_a_tolerated_leak_stands_in_the_lineage(restored: Project) -> None:
     assert not (restored.path / "runs/leaky-epoch-1").exists()
     compared = restored.evalgate("diff", "runs/v1", "runs/leaky")
     assert compared.returncode == 1, compared.stderr
-    assert "data/sums.jsonl:1" in compared.stdout
-    assert "r" in compared.stdout
+    assert "data/sums.jsonl:1 " in compared.stdout
+    assert re.search(r"LoRA ranks? .*4 +8", compared.stdout), compared.stdout
     _remove(restored.path / "runs/leaky")
 
 
 def test_a_trainer_that_fails_makes_every_gate_an_error(made: Made) -> None:
-    """No version appears, the reason is said, and the exit code is not 0; a checkpoint beside it is gated all the same."""
+    """No version appears, the reason is said, the exit code is not 0; a checkpoint beside it is gated all the same."""
     done = made.project.run(*TRAIN, "--model", "base", "--train-set", "optimizer.learning_rate=1e38", "-v")
     assert done.returncode == 1, done.stdout
     assert "ERROR" in done.stdout
