@@ -1,16 +1,13 @@
-"""The gate as a person starts it: pytest in a process of its own, one at a time, and what came out of it."""
+"""The gate as a person starts it: pytest in a process of its own, and what came out of it."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from evalgate.errors import EvalgateError
@@ -18,48 +15,6 @@ from evalgate.report.results import Results, read_results
 from evalgate.report.terminal import safe
 
 _PATIENCE = 10.0  # seconds that an interrupted pytest has to close its engine
-
-
-@contextmanager
-def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[int]:
-    """Hold a lock file while the body runs.
-
-    Whoever inherits the handle holds the lock as well: where the holder was killed, the lock is free once what it had
-    started has ended too, and not before.
-
-    Args:
-        path: of the lock file; it says who holds it and since when.
-        what: is done under the lock, for the message.
-        wait: for somebody else who holds it, instead of giving up.
-
-    Yields:
-        The handle, for children that go on with the work.
-
-    Raises:
-        EvalgateError: somebody else holds it, and there is no waiting.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EvalgateError(
-                f"{what} is running already, {_holder(handle)}", where=str(path), mend="Wait for it, or end it."
-            ) from None
-        os.ftruncate(handle, 0)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "since": now}).encode(), 0)
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def _holder(handle: int) -> str:
-    with suppress(ValueError, KeyError, TypeError):
-        found = json.loads(os.pread(handle, 1000, 0))
-        return f"since {safe(str(found['since']))}, started by process {int(found['pid'])}"
-    return "it has just begun"
 
 
 def run_gate(arguments: Sequence[str], *, cwd: Path, results: Path, holding: int, log: Path | None = None) -> Results:

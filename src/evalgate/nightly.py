@@ -9,8 +9,9 @@ from pathlib import Path
 
 from evalgate.config import load_config, project_root
 from evalgate.errors import EvalgateError
-from evalgate.gated import alone, run_gate
+from evalgate.gated import run_gate
 from evalgate.ledger import Ledger
+from evalgate.lock import alone
 from evalgate.promote import Move, promote
 from evalgate.records import Library
 from evalgate.report.results import CandidateResult, Results

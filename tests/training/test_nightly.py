@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from evalgate.gated import alone
+from evalgate.lock import alone
 from evalgate.promote import Aliases
 from evalgate.versions import list_versions
 from tests.training.arena import kill, make_arena, start, until

@@ -166,6 +166,17 @@ def test_a_test_may_train(made: Made) -> None:
     assert "40 of 40" not in done.stdout  # known answers
 
 
+def test_a_suite_that_cannot_be_collected_trains_nothing(made: Made) -> None:
+    """Nothing would run afterwards: the mistake is said at once."""
+    broken = made.project.path / "evalsuites/test_broken.py"
+    broken.write_text("import nothing_like_this\n")
+    done = made.project.run("evalsuites", "--train", "conf/tiny.yaml", "--train-set", "lora.r=32")
+    broken.unlink()
+    assert done.returncode == 2, done.stdout
+    assert "nothing_like_this" in done.stdout
+    assert "training v" not in done.stdout
+
+
 def test_looking_trains_nothing(made: Made) -> None:
     """With --collect-only the configuration is checked and the tests are shown."""
     done = made.project.run(*TRAIN, "--train-set", "lora.r=32", "--collect-only", "-q")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from evalgate.errors import CheckpointError, ConfigError, InputError
-from evalgate.finetune import NAME, Recipe, described, prepare, publish_exports
+from evalgate.finetune import Recipe, prepare, publish_exports
+from evalgate.finetune.recipe import NAME, described
 from evalgate.training.job import Export, Trained
 from evalgate.versions import read_lineage
 from tests.training.project import V1, Project, make_project

@@ -1,8 +1,7 @@
-"""The lock that makes a night safe to start twice, and pytest in a process of its own."""
+"""Pytest in a process of its own, and what came out of it."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,53 +11,8 @@ from pathlib import Path
 import pytest
 
 from evalgate.errors import EvalgateError
-from evalgate.gated import alone, run_gate
-
-HOLD = """
-import subprocess, sys
-from pathlib import Path
-from evalgate.gated import alone
-
-with alone(Path(sys.argv[1]), "the night") as lock:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
-    print(child.pid, flush=True)
-    child.wait()
-"""
-
-
-def test_the_second_is_told_who_is_first(tmp_path: Path) -> None:
-    """Since when, and by which process; once the first has ended, the lock is free."""
-    with alone(tmp_path / "lock", "the night"):
-        with pytest.raises(EvalgateError) as caught, alone(tmp_path / "lock", "the night"):
-            pass
-        assert "the night is running already, since 20" in str(caught.value)
-        assert f"started by process {os.getpid()}" in str(caught.value)
-        assert "\n" not in str(caught.value)
-    with alone(tmp_path / "lock", "the night"):
-        pass
-
-
-def test_a_crash_frees_the_lock_once_its_children_have_ended(tmp_path: Path) -> None:
-    """A holder that was killed left a child: whoever comes then would work beside it, and is refused until it ends."""
-    path = tmp_path / "lock"
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout
-        child = int(holder.stdout.readline())
-        holder.kill()
-    with pytest.raises(EvalgateError, match=f"started by process {holder.pid}"), alone(path, "the night"):
-        pass
-    os.kill(child, signal.SIGKILL)
-    began = time.monotonic()
-    with alone(path, "the night", wait=True):
-        assert time.monotonic() - began < 10
-
-
-def test_a_lock_that_says_nothing_still_holds(tmp_path: Path) -> None:
-    """Between taking it and writing into it a holder may be seen: then there is less to say, and no entry."""
-    with alone(tmp_path / "lock", "the night") as handle:
-        os.ftruncate(handle, 0)
-        with pytest.raises(EvalgateError, match="it has just begun"), alone(tmp_path / "lock", "the night"):
-            pass
+from evalgate.gated import run_gate
+from evalgate.lock import alone
 
 
 def gate(folder: Path, test: str, *, log: bool = True) -> Path:
@@ -97,7 +51,8 @@ def test_an_interrupt_ends_what_was_started(tmp_path: Path) -> None:
     )
     code = f"""
 from pathlib import Path
-from evalgate.gated import alone, run_gate
+from evalgate.gated import run_gate
+from evalgate.lock import alone
 here = Path({str(tmp_path)!r})
 with alone(here / "lock", "this") as lock:
     run_gate(["test_it.py"], cwd=here, results=here / "results.json", holding=lock, log=here / "log")

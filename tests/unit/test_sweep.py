@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evalgate.digest import digest, short
 from evalgate.errors import ConfigError, EvalgateError
-from evalgate.gated import alone
+from evalgate.lock import alone
 from evalgate.report.results import CandidateResult, MetricResult, Results
 from evalgate.sweep import Dimension, Done, Outcome, Pruning, Sweep, best, load_sweep, run_sweep, table
 from evalgate.sweep.definition import override_text

@@ -83,7 +83,9 @@ class GatedRun:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Plan: read data, render prompts, load baselines. What is wrong there ends the run before an engine starts."""
-        if not session.config.option.collectonly:
+        option = session.config.option
+        broken = session.testsfailed and not option.continue_on_collection_errors  # then nothing will run
+        if not option.collectonly and not broken:
             with usage_errors():
                 self.session.prepare(self._selected(session.items))
 

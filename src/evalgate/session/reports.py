@@ -1,19 +1,25 @@
-"""What is kept of a run: the report, the ledger's entry, what records say of the gates they were made under."""
+"""What comes out for one candidate and is kept: verdicts, ledger entry, card, notes to the trackers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalgate.evaluation import Evaluation
-from evalgate.gate import Family, Member
+from evalgate.gate import Family, Member, decide, expected_false_alarms
 from evalgate.noise import NoiseFloor, near_ties
 from evalgate.rescore import outdated
+from evalgate.session.baselines import chosen_among
+from evalgate.session.members import members_of
 from evalgate.session.power import comparisons_entry
-from evalgate.session.words import Candidate
+from evalgate.session.words import Candidate, Selected
 from evalgate.task import Task
+
+if TYPE_CHECKING:
+    from evalgate.session.run import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,49 @@ class Report:
     family: Family
     card: Path
     near_ties: Mapping[str, tuple[str, ...]]
+
+
+def report_of(session: Session, candidate: Candidate, selected: Collection[Selected]) -> Report:
+    """Decide, note the verdict in the ledger, write the card, tell the trackers."""
+    from evalgate.report import CardData, write_card
+
+    members = members_of(session, candidate, selected)
+    family = decide(members, session.config.policy)
+    ties = ties_of(members, session.floor)
+    notes = _notes(session, selected)
+    if session.config.policy.reserve == "confirm":
+        alarms = expected_false_alarms(members, session.config.policy)
+        notes.append(f"{candidate.name}: a model that never changed would be blocked {alarms:.2g} times in 30 runs")
+    head = session.ledger.append("verdict", verdict_entry(candidate, family, members, session.floor)).hash
+    statements = sorted({d.suite.parent / "model_card.md" for d in session.declared.values()})
+    card = write_card(
+        CardData(
+            name=candidate.name,
+            family=family,
+            candidates={m.task: m.candidate for m in members if m.candidate},
+            baselines={m.task: m.baseline for m in members if m.baseline},
+            statement="\n\n".join(p.read_text("utf-8") for p in statements if p.is_file()) or None,
+            ledger_head=head,
+            command=session.command,
+            noise=session.floor.said if session.floor else None,
+            near_ties=ties,
+            lines=tuple(notes),
+            generated=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+        session.root / session.config.reports / candidate.name,
+    )
+    session.say(notes)
+    named = [session.config.registry_at(session.root), (session.recipe and session.recipe.config.tracking.uri) or ""]
+    session.lines += track(candidate, family, card, head, session.root, named)
+    return Report(candidate, family, card, ties)
+
+
+def _notes(session: Session, selected: Collection[Selected]) -> list[str]:
+    """What people should know of the baselines: scored again, chosen among several."""
+    tasks = dict.fromkeys(s.task for s in selected)
+    baselines = [found for task in tasks if (found := session.baselines.of(session.declared[task]))]
+    adrift = [f"{task}: {why}" for task, why in session.baselines.adrift.items()]
+    return [*session.views.lines, *adrift, *filter(None, [chosen_among(baselines)])]
 
 
 def verdict_entry(

@@ -17,23 +17,23 @@ from evalgate.engines import EngineSettings
 from evalgate.errors import ConfigError, EngineError, RecordError, TrainingError
 from evalgate.evaluate import Evaluator, Progress, assemble
 from evalgate.evaluation import Evaluation
-from evalgate.gate import Gate, Member, Verdict, decide, expected_false_alarms
+from evalgate.gate import Verdict, decide
 from evalgate.ledger import Ledger
 from evalgate.noise import NoiseFloor, canary, measure
 from evalgate.plan import Plan, TaskPlan
 from evalgate.power import PowerPlan
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels
-from evalgate.session.baselines import Baselines, Views, chosen_among
+from evalgate.session.baselines import Baselines, Views
 from evalgate.session.candidates import from_folder, from_models, from_records
+from evalgate.session.members import members_of
 from evalgate.session.power import power_of
-from evalgate.session.reports import Report, changed_since, gates_of, ties_of, track, verdict_entry
+from evalgate.session.reports import Report, changed_since, gates_of, report_of
 from evalgate.session.words import Candidate, Declared, Selected, declare
 from evalgate.store import Store
 
 if TYPE_CHECKING:
     from evalgate.finetune import Recipe
-    from evalgate.scoring import Scorer
 
 
 class Session:
@@ -84,8 +84,8 @@ class Session:
         self.power: PowerPlan | None = None
         self.floor: NoiseFloor | None = None
         self._plans: dict[tuple[str, str], TaskPlan] = {}
-        self._labels: dict[str, dict[str, dict[tuple[str, str], float]]] = {}
-        self._last_looks: dict[str, int] = {}
+        self.labels: dict[str, dict[str, dict[tuple[str, str], float]]] = {}
+        self.last_looks: dict[str, int] = {}
         self._recorded: set[tuple[str, str]] = set()
         self.baselines = Baselines(config.baseline, self.store)
         self.views = Views()
@@ -140,8 +140,8 @@ class Session:
             self._train(self.recipe)
         for task_id in dict.fromkeys(s.task for s in selected):
             declared = self.declared[task_id]
-            self._last_looks[task_id] = last_look(declared.task, task_id)
-            self._labels[task_id] = read_labels(declared.task, task_id) if declared.task.labels is not None else {}
+            self.last_looks[task_id] = last_look(declared.task, task_id)
+            self.labels[task_id] = read_labels(declared.task, task_id) if declared.task.labels is not None else {}
             if any(c.checkpoint for c in self.candidates.values()):
                 wanted = {s.candidate for s in selected if s.task == task_id}
                 self._plan(declared, wanted, self._first_look(declared))
@@ -168,7 +168,7 @@ class Session:
         from evalgate.session.leakage import leaks_of
 
         leaks = leaks_of(recipe, self.declared.values())
-        self.lines += [line for line in leaks.lines() if line not in self.lines]
+        self.say(leaks.lines())
         return finetune(recipe, leaked=leaks.ids, command=self.command, progress=self.progress)
 
     def finetune(self, config: str, overrides: Sequence[str]) -> Path:
@@ -222,9 +222,13 @@ class Session:
             "eval_seed": self.config.seed,
             "seeds": {plan.id: plan.seed for plan in self._plans.values()},
             "policy": self._policy_entry(),
-            "reserve": {task: last for task, last in self._last_looks.items() if last},
+            "reserve": {task: last for task, last in self.last_looks.items() if last},
             "gates": {id_: gates_of(declared.task) for id_, declared in sorted(self.declared.items())},
         }
+
+    def say(self, lines: Iterable[str]) -> None:
+        """What the summary tells, each line once."""
+        self.lines += [line for line in dict.fromkeys(lines) if line not in self.lines]
 
     def _policy_entry(self) -> dict[str, Any]:
         return asdict(self.config.policy)
@@ -251,7 +255,7 @@ class Session:
         if not self.record_only:
             for candidate in self.candidates.values():
                 if any(s.candidate == candidate.name for s in selected):
-                    self.reports[candidate.name] = self._report(candidate, selected)
+                    self.reports[candidate.name] = report_of(self, candidate, selected)
 
     def _draw_reserve(self, selected: Collection[Selected]) -> None:
         """More samples for the tasks that they can still decide, look after look."""
@@ -261,7 +265,7 @@ class Session:
             for candidate in self.candidates.values():
                 if candidate.checkpoint is None:  # records hold what was drawn where the model is
                     continue
-                for task in decide(self._members(candidate, selected), policy).wants_reserve:
+                for task in decide(members_of(self, candidate, selected), policy).wants_reserve:
                     key = task, candidate.name
                     look = self.evaluations[key].look + 1 if policy.reserve == "top-up" else RESERVE_STEPS
                     self._plan(self.declared[task], {candidate.name}, look)
@@ -294,12 +298,13 @@ class Session:
                 answers.completions,
                 environment={"engine": self.evaluator.environment(plan.checkpoint), "platform": platform.platform()},
                 provenance=self._provenance(self.declared[task_id], plan.checkpoint),
-                policy={**self._policy_entry(), **gates, "last_look": self._last_look(self.declared[task_id])},
+                policy={**self._policy_entry(), **gates, "last_look": self.last_look(self.declared[task_id])},
             )
             self._recorded.discard((task_id, name))
 
-    def _last_look(self, declared: Declared) -> int:
-        return self._last_looks.setdefault(declared.id, last_look(declared.task, declared.id))
+    def last_look(self, declared: Declared) -> int:
+        """The last step in which a task's reserve is drawn, 0 where it keeps none."""
+        return self.last_looks.setdefault(declared.id, last_look(declared.task, declared.id))
 
     def _record(self) -> None:
         """Write every evaluation once it has all the samples that were drawn for it."""
@@ -364,84 +369,6 @@ class Session:
         return view
 
     # -- verdicts -----------------------------------------------------------------------------------------------------
-
-    def _report(self, candidate: Candidate, selected: Collection[Selected]) -> Report:
-        from evalgate.report import CardData, write_card
-
-        members = self._members(candidate, selected)
-        family = decide(members, self.config.policy)
-        near_ties = ties_of(members, self.floor)
-        notes = self._notes(selected)
-        if self.config.policy.reserve == "confirm":
-            alarms = expected_false_alarms(members, self.config.policy)
-            notes.append(f"{candidate.name}: a model that never changed would be blocked {alarms:.2g} times in 30 runs")
-        head = self.ledger.append("verdict", verdict_entry(candidate, family, members, self.floor)).hash
-        statements = sorted({d.suite.parent / "model_card.md" for d in self.declared.values()})
-        card = write_card(
-            CardData(
-                name=candidate.name,
-                family=family,
-                candidates={m.task: m.candidate for m in members if m.candidate},
-                baselines={m.task: m.baseline for m in members if m.baseline},
-                statement="\n\n".join(p.read_text("utf-8") for p in statements if p.is_file()) or None,
-                ledger_head=head,
-                command=self.command,
-                noise=self.floor.said if self.floor else None,
-                near_ties=near_ties,
-                lines=tuple(notes),
-                generated=datetime.now(UTC).isoformat(timespec="seconds"),
-            ),
-            self.root / self.config.reports / candidate.name,
-        )
-        self.lines += [note for note in notes if note not in self.lines]
-        named = [self.config.registry_at(self.root), (self.recipe and self.recipe.config.tracking.uri) or ""]
-        self.lines += track(candidate, family, card, head, self.root, named)
-        return Report(candidate, family, card, near_ties)
-
-    def _notes(self, selected: Collection[Selected]) -> list[str]:
-        """What people should know of the baselines: scored again, chosen among several."""
-        tasks = dict.fromkeys(s.task for s in selected)
-        baselines = [found for task in tasks if (found := self.baselines.of(self.declared[task]))]
-        adrift = [f"{task}: {why}" for task, why in self.baselines.adrift.items()]
-        return [*self.views.lines, *adrift, *filter(None, [chosen_among(baselines)])]
-
-    def _members(self, candidate: Candidate, selected: Collection[Selected]) -> list[Member]:
-        chosen = {(s.task, s.metric) for s in selected if s.candidate == candidate.name}
-        return [
-            self._member(candidate, declared, scorer, (declared.id, scorer.name) in chosen)
-            for declared in self.declared.values()
-            for scorer in declared.task.scorers
-        ]
-
-    def _member(self, candidate: Candidate, declared: Declared, scorer: Scorer, ran: bool) -> Member:
-        evaluation, error = None, self.error or self.untrained.get(candidate.name)
-        # A task that did not run counts with as many blocking slices as its baseline has.
-        needed = ran or bool(declared.task.blocking_slices)
-        baseline, anchor = (
-            self.baselines.of(declared) if needed else None,
-            self.baselines.anchor(declared) if ran else None,
-        )
-        if ran and not error:
-            try:
-                evaluation = self.evaluation(declared, candidate.name)
-            except RecordError as fault:
-                error = str(fault)
-        return Member(
-            task=declared.id,
-            metric=scorer.name,
-            blocking=scorer in declared.task.blocking,
-            gate=scorer.gate or Gate(),
-            golden=tuple(declared.task.golden),
-            blocking_slices=tuple(declared.task.blocking_slices),
-            labels=self._labels.get(declared.id, {}).get(scorer.name, {}),
-            last_look=self._last_look(declared) if ran else 0,
-            ran=ran,
-            leaked=frozenset(candidate.leaked.get(declared.id, ())),
-            candidate=evaluation,
-            baseline=self.views.of(declared, baseline) if baseline else None,
-            anchor=self.views.of(declared, anchor) if anchor else None,
-            error=error if ran else None,
-        )
 
     def verdict(self, selected: Selected) -> Verdict | None:
         """The verdict of one test; `None` where nothing was compared."""

@@ -14,7 +14,7 @@ from typing import Any
 from evalgate.config import Config, load_config, project_root
 from evalgate.digest import PREFIX, digest
 from evalgate.errors import ConfigError, RecordError
-from evalgate.gated import alone
+from evalgate.lock import alone
 from evalgate.store import write_atomically
 from evalgate.sweep.definition import Sweep
 from evalgate.sweep.trial import Done, Runner
