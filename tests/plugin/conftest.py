@@ -66,8 +66,8 @@ class Project:
             for name, texts in answers.items()
         )
         (self.path / "pyproject.toml").write_text(
-            f'[tool.pytest.ini_options]\naddopts = "-p no:cacheprovider"\n[tool.evalgate]\n{settings}\n'
-            f'[tool.evalgate.engine]\nname = "fake"\n{engine}\n{tables}\n'
+            '[tool.pytest.ini_options]\naddopts = "-p no:cacheprovider -p no:hydra_pytest"\n'
+            f'[tool.evalgate]\n{settings}\n[tool.evalgate.engine]\nname = "fake"\n{engine}\n{tables}\n'
         )
 
     def suite(self, name: str, text: str) -> Path:

@@ -17,6 +17,7 @@ from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
 from evalgate.gate import Family, Gate, Member, Policy, decide
 from evalgate.noise import near_ties
 from evalgate.report import CardData
+from evalgate.version import DataFile, Lineage, Parent, TrainingRun
 
 FLAGS = (
     "--no-sandbox",
@@ -401,6 +402,36 @@ def hostile_members(text: str) -> list[Member]:
 ROWS = 5  # of each of three evaluations
 
 
+def lineage_saying(said: str) -> Lineage:
+    """A lineage with one text wherever a version's author may write one."""
+    run = TrainingRun(
+        key=said,
+        config={said: {said: said}, "publishing": {"runs": said}},
+        data=(DataFile(said, said, 3, 2, said, (said,)),),
+        data_digest=said,
+        losses=(2.0, 1.0, 0.5),
+        held_out_loss=0.75,
+        overrides=(said,),
+        config_file=said,
+        leaked={said: (said,)},
+    )
+    return Lineage(
+        name=said,
+        digest=said,
+        kind=said,
+        files={},
+        created=said,
+        parent=Parent(said, said, said),
+        epoch=1.5,
+        step=3,
+        training=run,
+        code={"commit": said, "dirty": True, "diff": said},
+        why=said,
+        hypothesis=said,
+        command=said,
+    )
+
+
 @pytest.fixture(scope="session")
 def hostile_card() -> Callable[..., CardData]:
     """A card that has texts in every field that anybody but us writes."""
@@ -420,6 +451,7 @@ def hostile_card() -> Callable[..., CardData]:
             generated=every,
             noise=every,
             lines=texts,
+            lineage=lineage_saying(every),
             near_ties={f"{m.task}::{m.metric}": tuple(r.id for r in m.candidate.rows) for m in members if m.candidate},
         )
 

@@ -90,6 +90,8 @@ def make_project(path: Path) -> Project:
     (path / "conf/tiny.yaml").write_text(CONFIG)
     (path / "evalsuites/test_words.py").write_text(SUITE)
     (path / "evalsuites/test_rank.py").write_text(TESTS)
-    (path / "pyproject.toml").write_text('[tool.evalgate.engine]\nname = "fake"\n')
+    (path / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\naddopts = "-p no:hydra_pytest"\n[tool.evalgate.engine]\nname = "fake"\n'
+    )
     project.sums()
     return project

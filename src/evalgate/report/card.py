@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalgate.report import view
+from evalgate.report.lineage import made
 from evalgate.report.samples import BUCKETS, payload
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from evalgate.evaluation import Evaluation
     from evalgate.gate import Family
+    from evalgate.version import Lineage
 
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 # Inside a script element only `<` matters to the parser; the others close every other door too.
@@ -50,6 +52,7 @@ class CardData:
         noise: what repeats of the same weights differ by, in one line.
         near_ties: "suite/task::metric" to the ids of the flipped samples where numeric noise alone can make the flip.
         lines: what the run says besides, a line each.
+        lineage: how the checkpoint was made, for a version that evalgate published.
     """
 
     name: str
@@ -63,6 +66,7 @@ class CardData:
     noise: str | None = None
     near_ties: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lines: Sequence[str] = ()
+    lineage: Lineage | None = None
 
 
 def write_card(data: CardData, folder: Path) -> Path:
@@ -113,6 +117,7 @@ def render_card(data: CardData) -> str:
         provenance=view.provenance(candidates, baselines),
         settings=view.policy(family),
         tasks=[(task, view.task_fields(e, baselines.get(task))) for task, e in candidates.items()],
+        made=made(data.lineage),
         statement=data.statement and _markdown(data.statement),
         noise=data.noise and data.noise.removeprefix("noise floor: "),
         buckets=BUCKETS,

@@ -312,7 +312,7 @@ def environment(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Ev
 
 
 def _environment(evaluation: Evaluation) -> Mapping[str, str]:
-    facts = _flat(evaluation.environment)
+    facts = flat(evaluation.environment)
     mode = "engine.determinism"
     return facts | {mode: _DETERMINISM.get(facts[mode], facts[mode])} if mode in facts else facts
 
@@ -364,17 +364,17 @@ def _sides(
     read: Callable[[Evaluation], Mapping[str, Any]],
     first: Sequence[str] = (),
 ) -> list[Field]:
-    ours, theirs = (_merged({task: _flat(read(e)) for task, e in side.items()}) for side in (candidates, baselines))
+    ours, theirs = (_merged({task: flat(read(e)) for task, e in side.items()}) for side in (candidates, baselines))
     names = dict.fromkeys([*(name for name in first if name in ours or name in theirs), *ours, *theirs])
     return [Field(name, ours.get(name, ""), theirs.get(name, "")) for name in names]
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested mappings as dotted names with texts."""
     found: dict[str, str] = {}
     for key, inner in value.items():
         if isinstance(inner, Mapping):
-            found |= _flat(inner, f"{prefix}{key}.")
+            found |= flat(inner, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = _text(inner)
     return found

@@ -57,6 +57,7 @@ def report_of(session: Session, candidate: Candidate, selected: Collection[Selec
             noise=session.floor.said if session.floor else None,
             near_ties=ties,
             lines=tuple(notes),
+            lineage=candidate.lineage,
             generated=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
         session.root / session.config.reports / candidate.name,
