@@ -315,7 +315,7 @@ class Session:
     def _provenance(self, declared: Declared, checkpoint: Checkpoint) -> dict[str, Any]:
         suites = declared.suite.parent
         return {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "command": self.command,
             "evalgate": __version__,
             "suite": (suites.relative_to(self.root) if suites.is_relative_to(self.root) else suites).as_posix(),
