@@ -80,7 +80,7 @@ def epochs_of(version: Path) -> list[Path]:
     """
     if not version.is_dir():
         raise InputError(f"{version} is no folder", mend="evalgate runs lists the versions.")
-    version = version.absolute()
+    version = version.resolve()  # an alias has no epochs, the version that it names has
     siblings = {
         int(match[1]): folder
         for folder in version.parent.iterdir()

@@ -32,7 +32,7 @@ class EvalgateError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return " ".join(f"{text}. {self.mend}".split() if self.mend else text.split())
+        return " ".join(f"{text.rstrip('.')}. {self.mend}".split() if self.mend else text.split())
 
 
 class InputError(EvalgateError):

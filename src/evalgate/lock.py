@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evalgate.errors import EvalgateError
+from evalgate.errors import EvalgateError, InputError
 
 
 @contextmanager
@@ -30,9 +30,14 @@ def alone(path: Path, what: str, *, wait: Callable[[str], None] | None = None) -
 
     Raises:
         EvalgateError: somebody else holds it, and there is no waiting.
+        InputError: the file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        mend = "Give this user the right to write there, or make room."
+        raise InputError(f"{what}: {error.strerror}", where=str(error.filename), mend=mend) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

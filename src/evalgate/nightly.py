@@ -43,7 +43,7 @@ class Night:
     @property
     def candidate(self) -> CandidateResult | None:
         """What was trained, `None` where it did not come to that."""
-        return self.results.candidates[0] if self.results.candidates else None
+        return self.results.only
 
 
 def nightly(

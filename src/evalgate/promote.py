@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from evalgate.versions import ALIASES, check_alias, linked, point, read_lineage,
 
 if TYPE_CHECKING:
     from evalgate.runs import VersionVerdict
+    from evalgate.store import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def promote(
     *,
     ledger: Ledger,
     verdict: VersionVerdict | None,
-    tasks: Collection[str] = (),
+    tasks: Mapping[str, Header] | None = None,
     force: bool = False,
     why: str = "",
 ) -> Move:
@@ -124,13 +125,14 @@ def promote(
         alias: that moves.
         ledger: of the project, which gets an entry too.
         verdict: the newest one on the version's content.
-        tasks: that the verdict must cover: `suite/task` of what has an accepted baseline.
+        tasks: that the verdict must cover: `suite/task` of what has an accepted baseline, with that baseline.
         force: without a verdict that passes.
         why: it is promoted; needed where it is forced.
 
     Raises:
         ConfigError: no version, no name for an alias, or forced without a reason.
-        RecordError: the verdict is missing, partial or blocks it; its files were changed; the disk refused.
+        RecordError: the verdict is missing, partial, on other baselines, or blocks it; its files were changed; the disk
+            refused.
     """
     folder = folder.resolve()
     runs = folder.parent
@@ -145,7 +147,7 @@ def promote(
         if moves and (previous, moves[-1]["digest"]) == (folder.name, lineage.digest):
             aliases.mend()
             return Move(alias, folder.name, folder, lineage, previous, moved=False)
-        missing = _missing(verdict, tasks, f"{runs.name}/{folder.name}")
+        missing = _missing(verdict, tasks or {}, lineage.digest, f"{runs.name}/{folder.name}")
         if missing and not force:
             raise missing
         body = {
@@ -211,12 +213,16 @@ def _intact(folder: Path) -> Lineage:
     lineage = read_lineage(folder)
     if problems := verify(folder):
         raise RecordError(
-            f"cannot be promoted: {problems[0]}", where=folder.name, mend="evalgate verify lists everything."
+            f"cannot be promoted: {problems[0]}",
+            where=folder.name,
+            mend="evalgate verify lists everything.",
         )
     return lineage
 
 
-def _missing(verdict: VersionVerdict | None, tasks: Collection[str], version: str) -> RecordError | None:
+def _missing(
+    verdict: VersionVerdict | None, tasks: Mapping[str, Header], digest: str, version: str
+) -> RecordError | None:
     """What a version lacks for a promotion, with the command that gets it; `None` where its verdict passes."""
     again = f"pytest evalsuites/ --model {version}"
     force = '; to promote it all the same: --force --why "…"'
@@ -224,10 +230,11 @@ def _missing(verdict: VersionVerdict | None, tasks: Collection[str], version: st
         return RecordError("has no recorded verdict", where=version, mend=f"Run: {again}{force}")
     if verdict.blocked:
         named = listed([f"{name} {outcome}" for name, outcome in verdict.failing.items()])
+        mends = {"NO BASELINE": f"Accept a baseline, then run: {again}", "ERROR": f"Mend the error, then run: {again}"}
         return RecordError(
             f"its newest verdict is {verdict.outcome}{f' ({named})' if named else ''}",
             where=version,
-            mend=f"Mend the model and train again{force}",
+            mend=f"{mends.get(verdict.outcome, 'Mend the model and train again')}{force}",
         )
     named_there = {name.partition("::")[0] for name in verdict.partial}
     left_out = [*verdict.partial, *sorted(set(tasks) - set(verdict.tasks) - named_there)]
@@ -236,5 +243,14 @@ def _missing(verdict: VersionVerdict | None, tasks: Collection[str], version: st
             f"its newest verdict is PARTIAL: {listed(left_out)} did not run",
             where=version,
             mend=f"Run all of them: {again}{force}",
+        )
+    # A version that was accepted as the baseline since is not held against itself.
+    others = {task: header for task, header in tasks.items() if header.checkpoint["digest"] != digest}
+    stale = sorted(task for task, header in others.items() if verdict.baselines.get(task) != header.digest)
+    if stale:
+        return RecordError(
+            f"its newest verdict is not on the baseline that is accepted now: {listed(stale)}",
+            where=version,
+            mend=f"Run: {again}{force}",
         )
     return None

@@ -33,6 +33,7 @@ def publish(
     epoch: float | None = None,
     step: int | None = None,
     environment: Mapping[str, Any] | None = None,
+    code: Mapping[str, Any] | None = None,
     why: str = "",
     hypothesis: str = "",
     command: str = "",
@@ -57,6 +58,7 @@ def publish(
         epoch: how far training was.
         step: optimizer steps.
         environment: of the process that trained; by default what is installed where this runs.
+        code: `code_now` of when training began; by default as it is when this runs.
         why: the rationale.
         hypothesis: what it should improve and may not break.
         command: what was typed.
@@ -91,7 +93,7 @@ def publish(
             staging.write(check_name(file), (data,))
         checkpoint = _read(staging.path, found, source)
         digests = dict(sorted(staging.digests.items()))
-        code = code_of(root, (".evalgate", *_below(versions, root)))
+        code = code_now(root, versions) if code is None else code
         while True:
             chosen = name or next_name(versions)
             lineage = Lineage(
@@ -119,6 +121,12 @@ def publish(
                 return done
             if name is not None:
                 return _the_same(versions / name, lineage)
+
+
+def code_now(root: Path, runs: Path) -> dict[str, Any]:
+    """The state of the project's code in git, of which what evalgate writes is no part."""
+    root = root.resolve()
+    return code_of(root, (".evalgate", *_below(runs, root)))
 
 
 def _content(

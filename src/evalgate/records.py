@@ -19,7 +19,7 @@ from evalgate.gate import Family, Gate, Member, decide
 from evalgate.ledger import Ledger
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.promote import Aliases
-from evalgate.store import Store, baseline_path, read_baseline, read_header, read_records
+from evalgate.store import Header, Store, baseline_path, read_baseline, read_header, read_records
 from evalgate.versions import verify as verify_version
 from evalgate.versions import verify_signature, version_folders
 
@@ -145,15 +145,15 @@ class Library:
         baseline, candidate = (self.handle(digest) for digest in others[-1])
         return [*said, f"evalgate compare {quote(candidate)} {quote(baseline)}"]
 
-    def accepted_tasks(self) -> frozenset[str]:
-        """`suite/task` of everything that has an accepted baseline of this product: what a full verdict covers."""
-        found = set()
+    def accepted_tasks(self) -> dict[str, Header]:
+        """`suite/task` to its accepted baseline of this product: what a full verdict covers and is held against."""
+        found = {}
         for path in (self.root / self.config.suites).rglob("baselines/**/*.jsonl"):
-            task = read_header(path).task
+            header = read_header(path)
             home = next(parent for parent in path.parents if parent.name == "baselines").parent
-            if path == baseline_path(home, task, self.config.baseline):
-                found.add(task)
-        return frozenset(found)
+            if path == baseline_path(home, header.task, self.config.baseline):
+                found[header.task] = header
+        return found
 
     def verify(self, *, runs: str = "runs", key: Path | None = None) -> tuple[int, list[str], list[str]]:
         """Hash every record, baseline and version again and follow the ledger's chain: files checked, problems, notes.
@@ -177,7 +177,10 @@ class Library:
             if key and (unsigned := verify_signature(folder, key)):
                 problems.append(unsigned)
         if versions:
-            problems += Aliases(self.root / runs).problems()
+            try:
+                problems += Aliases(self.root / runs).problems()
+            except RecordError as error:
+                problems.append(str(error))
             notes.append(f"{len(versions)} versions in {runs}/{f', signed with {key}' if key else ''}")
         if self.ledger.head is None:
             notes.append("no ledger here: each baseline's header carries its own chain")

@@ -115,8 +115,10 @@ def recipe_again(lineage: Lineage, *, root: Path, state: Path, memo: DigestMemo 
     unheard = {**run.config["tracking"], "trackers": [], "uri": None}
     # an alias may have moved since: the parent's own folder is meant
     model = {**run.config["model"], "base": lineage.parent.path if lineage.parent else run.config["model"]["base"]}
+    unsigned = {**run.config["publishing"], "sign_key": None}  # nobody will see what is made, and the key may be away
+    changes = {"name": None, "tracking": unheard, "publishing": unsigned, "model": model}
     recipe = recipe_of(
-        config_from_json({**run.config, "name": None, "tracking": unheard, "model": model}),
+        config_from_json({**run.config, **changes}),
         config_file=root / (run.config_file or ""),
         overrides=run.overrides,
         root=root,

@@ -30,6 +30,7 @@ class VersionVerdict:
         blocked: whether the policy in force blocked it.
         partial: metrics that did not run.
         tasks: that it covers, by `suite/task`.
+        baselines: `suite/task` to the digest of the record that it was compared with.
         failing: metrics whose own verdict is no pass, with their outcomes.
         at: UTC time.
         entry: hash in the ledger.
@@ -39,6 +40,7 @@ class VersionVerdict:
     blocked: bool
     partial: tuple[str, ...]
     tasks: tuple[str, ...]
+    baselines: Mapping[str, str]
     failing: Mapping[str, str]
     at: str
     entry: str
@@ -118,6 +120,7 @@ def _verdict(entry: Entry) -> VersionVerdict:
         blocked=body.get("blocked", body["outcome"] != "PASS"),
         partial=tuple(body.get("partial", ())),
         tasks=tuple(dict.fromkeys(name.partition("::")[0] for name in body["verdicts"])),
+        baselines=body.get("baselines", {}),
         failing={name: outcome for name, outcome in body["verdicts"].items() if outcome != "PASS"},
         at=entry.at,
         entry=entry.hash,

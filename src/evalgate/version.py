@@ -174,7 +174,8 @@ def lineage_from_json(value: Any, where: str) -> Lineage:
 def _run(value: Mapping[str, Any], where: str) -> TrainingRun:
     known = _known(TrainingRun, value)
     known["data"] = tuple(DataFile(**_tupled(_known(DataFile, each), "steps")) for each in known["data"])
-    known["leaked"] = {task: tuple(ids) for task, ids in known["leaked"].items()}
+    known["leaked"] = {task: tuple(map(str, ids)) for task, ids in known["leaked"].items()}
+    known["trackers"] = {name: dict(run) for name, run in known["trackers"].items()}
     run = TrainingRun(**_tupled(known, "losses", "overrides"))
     if value["config_digest"] != run.config_digest:
         raise RecordError(
@@ -223,7 +224,8 @@ def _tupled(value: dict[str, Any], *names: str) -> dict[str, Any]:
 
 _MAX_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=,@-]*")
-_EPOCH = re.compile(r".*-epoch-[0-9]+", re.IGNORECASE)
+EPOCH_NAME = re.compile(r".*-epoch-[0-9]+", re.IGNORECASE)
+"""What only the epochs of a version are called."""
 
 
 def check_version_name(name: str, where: str | None = None) -> None:
@@ -241,6 +243,6 @@ def check_version_name(name: str, where: str | None = None) -> None:
     if not _NAME.fullmatch(name) or ".." in name:
         mend = "Use ASCII letters, digits and . _ + = , @ - (no two dots together, and neither . nor - first)."
         raise ConfigError(f"{name!a} is no name of a version", where=where, mend=mend)
-    if _EPOCH.fullmatch(name):
+    if EPOCH_NAME.fullmatch(name):
         mend = "Choose a name without -epoch-<number> at its end."
         raise ConfigError(f"the name {name} is kept for an epoch of a version", where=where, mend=mend)

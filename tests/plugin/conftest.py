@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy  # noqa: F401 - pytester forgets what a test imported first, and numpy cannot be imported twice
 import pytest
 
 V1 = Path(__file__).parents[2] / "fixtures/checkpoints/v1"

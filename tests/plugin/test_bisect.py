@@ -72,6 +72,28 @@ def test_what_cannot_be_compared_is_no_result(project: Project) -> None:
     assert "could not be evaluated or compared" in done.stdout
 
 
+def test_too_little_evidence_that_blocks_decides_nothing(accepted: Project) -> None:
+    """Under `inconclusive = fail` a version that is undecided does not hold: exit code 2."""
+    trained(accepted, [9, 9])
+    settings = accepted.path / "pyproject.toml"
+    few = settings.read_text().replace("[tool.evalgate]", "[tool.evalgate]\nmin_n = 500")
+    settings.write_text(few)
+    assert accepted.evalgate("bisect", "runs/v5").returncode == 0
+    settings.write_text(few.replace("min_n", 'inconclusive = "fail"\nmin_n'))
+    done = accepted.evalgate("bisect", "runs/v5")
+    assert (done.returncode, table(done.stdout)["v5"].split()[0]) == (2, "INCONCLUSIVE")
+    assert "could not be evaluated or compared" in done.stdout
+
+
+def test_an_alias_is_the_version_that_it_names(accepted: Project) -> None:
+    """Its epochs are searched."""
+    trained(accepted, [9, 60])
+    (accepted.path / "runs/champion").symlink_to("v5")
+    done = accepted.evalgate("bisect", "runs/champion")
+    assert done.returncode == 1, done.stderr
+    assert "the first that regressed is v5, in" in done.stdout
+
+
 def test_the_flag_takes_models_in_order(accepted: Project) -> None:
     """Any models in the order that was typed; tests of those that were not needed do not run; exit code 1 as ever."""
     trained(accepted, [9, 9, 60])

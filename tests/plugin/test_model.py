@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 from tests.plugin.conftest import WRONG, Project
@@ -69,6 +70,17 @@ def test_the_same_model_twice_is_refused(project: Project) -> None:
     result = project.run("evalsuites", "--model", "runs/v1", "--model", "runs/../runs/v1")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --model: * same content as v1*"])
+
+
+def test_models_of_one_name_are_told_apart(project: Project) -> None:
+    """Three folders that are called alike are three candidates: none of them takes another's place."""
+    for place, source in (("a/runs", "v1"), ("b/runs", "v2"), ("c/runs", "v3")):
+        shutil.copytree(project.path / "runs" / source, project.path / place / "same")
+    given = [part for place in "abc" for part in ("--model", f"{place}/runs/same")]
+    result = project.run("evalsuites", *given, "--collect-only", "-q")
+    found = {line.partition("[")[2] for line in result.stdout.lines if "exact_match[" in line}
+    assert {"same]", "runs-same]"} < found
+    assert len(found) == 3
 
 
 def test_a_folder_that_is_no_checkpoint_is_a_usage_error(project: Project) -> None:

@@ -138,6 +138,15 @@ def test_an_old_file_never_passes_for_a_new_one(accepted: Project) -> None:
         read_results(path)
 
 
+def test_a_gate_that_was_skipped_is_no_pass(accepted: Project) -> None:
+    """Pytest ends with 0 where a mark skips the blocked test; the verdict stays what it is."""
+    suite = accepted.path / "evalsuites/test_arithmetic.py"
+    suite.write_text("import pytest\n\npytestmark = pytest.mark.skip\n" + suite.read_text())
+    assert accepted.run("evalsuites", "--model", "runs/v3", "--eval-results", "results.json").ret == 0
+    found = read_results(accepted.path / "results.json")
+    assert (found.exit, found.candidates[0].outcome, found.verdict) == (0, "REGRESSION", 1)
+
+
 def test_a_newer_format_is_refused(accepted: Project) -> None:
     """A reader that does not know a format says so."""
     path = accepted.path / "results.json"

@@ -45,6 +45,19 @@ def test_the_same_night_again_trains_nothing(arena: Project) -> None:
     assert [folder.name for folder, _ in list_versions(arena.path / "runs")] == ["v1"]
 
 
+def test_a_registry_follows_the_night(arena: Project) -> None:
+    """As after `evalgate promote`; one that does not answer is exit code 2 and undoes nothing."""
+    settings = arena.path / "pyproject.toml"
+    before = settings.read_text()
+    settings.write_text('[tool.evalgate]\nregistry = "shop"\nregistry_uri = "http://127.0.0.1:9"\n' + before)
+    night = ("nightly", "conf/tiny.yaml", "--promote", "champion")
+    done = arena.evalgate(*night, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    settings.write_text(before)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "shop@champion could not be set to v1" in done.stderr
+    assert champion(arena) == "v1"
+
+
 def test_a_regression_is_not_promoted(arena: Project) -> None:
     """Exit code 1, and the alias stays."""
     done = arena.evalgate("nightly", "conf/tiny.yaml", "--train-set", "lora.r=2", "--promote", "champion")

@@ -186,15 +186,51 @@ def test_looking_trains_nothing(made: Made) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("evalsuites/test_wrods.py",), 4),
+        (("evalsuites/test_words.py::nothing_like_this",), 4),
+        (("evalsuites", "-k", "nothing_like_this"), 5),
+        (("evalsuites", "--setup-plan"), 0),
+        (("evalsuites", "--fixtures"), 0),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+def test_where_no_test_runs_nothing_is_trained(made: Made, arguments: tuple[str, ...], code: int) -> None:
+    """A mistyped path, an empty -k and looks at fixtures cost no hours of training, and publish nothing unchecked."""
+    done = made.project.run(*arguments, "--train", "conf/tiny.yaml", "--train-set", "lora.r=32")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "training v" not in done.stdout
+    assert not (made.project.path / "runs/v2").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--train", "conf/tinny.yaml"), "tiny.yaml"),
+        (("--train", ""), "expected a .yaml file"),
+        (("--train", "conf/tiny.yaml", "--train", "conf/other.yaml"), "given twice"),
         (("--train", "conf/tiny.yaml", "--train-set", "lora.rank=4"), "lora.r"),
         (("--train", "conf/tiny.yaml", "--train-set", "lora.r=0"), "lora.r"),
         (("--train", "conf/tiny.yaml", "--train-set", "data.files=[data/summs.jsonl]"), "Did you mean sums.jsonl?"),
         (("--train", "conf/tiny.yaml", "--train-set", "model.base=bass"), "base"),
         (("--train", "conf/tiny.yaml", "--train-set", "data.max_length=20000"), "data.max_length"),
         (("--train", "conf/tiny.yaml", "--train-set", "name=v1", "--train-set", "lora.r=2"), "runs/v1 exists"),
+        (
+            ("--train", "conf/tiny.yaml", "--train-set", "publishing.runs=data/sums.jsonl", "--train-set", "lora.r=2"),
+            "publishing.runs = data/sums.jsonl: no folder that can be written to",
+        ),
+        (
+            (
+                "--train",
+                "conf/tiny.yaml",
+                "--train-set",
+                "publishing.sign_key=data/sums.jsonl",
+                "--train-set",
+                "lora.r=2",
+            ),
+            "sums.jsonl: could not sign",
+        ),
         (("--train", "conf/tiny.yaml", "--model", "runs/v1"), "--model names one too"),
         (("--train", "conf/tiny.yaml", "--eval-records", "x"), "leave out --model and --train"),
         (("--train-set", "lora.r=4", "--model", "base"), "--train CONFIG"),
@@ -210,6 +246,7 @@ def test_what_is_typed_wrong_is_one_line_before_any_model(made: Made, arguments:
     assert said in line
     assert "\n" not in line
     assert "Traceback" not in done.stdout
+    assert "training v" not in done.stdout
     assert sorted(p.name for p in (made.project.path / "runs").iterdir()) == ["v1", "v1-epoch-1"]
 
 

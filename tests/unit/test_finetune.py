@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from evalgate.errors import CheckpointError, ConfigError, InputError
-from evalgate.finetune import Recipe, prepare, publish_exports
+from evalgate.errors import CheckpointError, ConfigError, InputError, TrainingError
+from evalgate.finetune import Recipe, finetune, make, prepare, publish_exports, release
 from evalgate.finetune.recipe import NAME, described
-from evalgate.training.job import Export, Trained
+from evalgate.training.job import Export, Job, Trained
 from evalgate.versions import read_lineage
 from tests.training.project import V1, Project, make_project
 
@@ -95,11 +97,111 @@ def test_names_are_reserved_and_counted_on(project: Project) -> None:
     assert (first.folder / NAME).read_text() == "v9"
 
 
+def test_a_name_is_given_back_where_nothing_was_trained(project: Project) -> None:
+    """Looking leaves no gap in the numbers; a training that has begun keeps its name."""
+    first = recipe(project)
+    release(first)
+    assert not first.folder.exists()
+    other = recipe(project, "lora.r=8")
+    assert other.name == "v1"
+    (other.folder / "job.json").write_text("{}")
+    release(other)
+    assert (other.folder / NAME).read_text() == "v1"
+
+
 def test_a_name_that_another_version_has_is_refused(project: Project) -> None:
     """Versions are never overwritten, and that is said before anything is trained."""
     (project.path / "runs/mine").mkdir(parents=True)
     with pytest.raises(ConfigError, match="runs/mine exists"):
         recipe(project, "name=mine")
+
+
+def test_an_epoch_of_another_training_has_the_name_too(project: Project, tmp_path: Path) -> None:
+    """A training that was killed while it published has left an epoch: its own recipe goes on, another is refused."""
+    first = recipe(project, "name=mine")
+    trained = export(first, tmp_path / "exports")
+    early = trained.exports[1]
+    publish_exports(first, replace(trained, exports=(early,)), first.folder, runs=first.runs)
+    with pytest.raises(ConfigError, match="runs/mine-epoch-1 exists, made by another"):
+        recipe(project, "name=mine", "lora.r=8")
+    again = recipe(project, "name=mine")
+    assert publish_exports(again, trained, again.folder, runs=again.runs)[-1].name == "mine"
+
+
+def test_a_link_to_nothing_has_a_name(project: Project) -> None:
+    """An alias whose version is gone is said before anything is trained, not when the name is wanted."""
+    (project.path / "runs").mkdir()
+    (project.path / "runs/mine").symlink_to("v99")
+    with pytest.raises(ConfigError, match="runs/mine exists"):
+        recipe(project, "name=mine")
+
+
+def test_a_reservation_that_was_not_written_is_none(project: Project) -> None:
+    """A process that died, or a disk that was full, between the file and the name in it: the next one writes it."""
+    first = recipe(project)
+    (first.folder / NAME).write_text("")
+    assert recipe(project).name == "v1"
+    assert (first.folder / NAME).read_text() == "v1"
+
+
+def test_a_version_is_found_whatever_its_name(project: Project, tmp_path: Path) -> None:
+    """Only a number after -epoch- makes an epoch."""
+    found = recipe(project, "name=two-epoch-run")
+    publish_exports(found, export(found, tmp_path / "exports"), found.folder, runs=found.runs)
+    assert recipe(project).name == "two-epoch-run"
+    assert recipe(project, "name=two-epoch-run").published() == project.path / "runs/two-epoch-run"
+
+
+def test_the_code_is_that_of_when_training_began(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People go on working while a model is trained: what they commit meanwhile did not train it."""
+
+    def commit(message: str) -> str:
+        git = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(project.path))
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True)
+        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+    def train(job: Job, _: object) -> Trained:
+        commit("meanwhile")
+        return export(found, project.path.parent / "exports")
+
+    subprocess.run(["git", "init", "-q", str(project.path)], check=True)
+    before, found = commit("before"), recipe(project)
+    monkeypatch.setattr(make, "train", train)
+    assert read_lineage(finetune(found)).code["commit"] == before
+
+
+def test_what_a_killed_process_left_is_removed(project: Project, tmp_path: Path) -> None:
+    """It had published everything and was killed before it removed its work: who finds the version removes it."""
+    found = recipe(project)
+    publish_exports(found, export(found, tmp_path / "exports"), found.folder, runs=found.runs)
+    assert finetune(recipe(project)) == project.path / "runs/v1"
+    assert not found.folder.exists()
+
+
+def test_a_state_folder_that_cannot_be_written_is_one_line(project: Project) -> None:
+    """No traceback for a disk."""
+    (project.path / ".evalgate").write_text("")
+    with pytest.raises(InputError, match=r"naming a version: (File exists|Not a directory)") as caught:
+        recipe(project)
+    assert "\n" not in str(caught.value)
+
+
+def test_work_that_cannot_be_written_is_a_failed_training(project: Project) -> None:
+    """It says where, and nothing is published."""
+    found = recipe(project)
+    (found.folder / "lock").mkdir()
+    with pytest.raises(TrainingError, match=r"lock: could not be written: Is a directory"):
+        finetune(found)
+    assert not found.runs.exists()
+
+
+def test_an_adapter_keeps_its_rank(project: Project) -> None:
+    """A configuration that states another would stand in the lineage and be wrong."""
+    shutil.copytree(V2, project.path / "v2")
+    config = json.loads((project.path / "v2/adapter_config.json").read_text())
+    (project.path / "v2/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "../base"}))
+    with pytest.raises(ConfigError, match=r"Write lora\.r=8 lora\.alpha=16 lora\.dropout=0"):
+        recipe(project, "model.base=v2")
 
 
 def test_an_adapter_can_be_trained_on(project: Project) -> None:
@@ -184,8 +286,6 @@ def test_a_recipe_in_one_line(project: Project) -> None:
 @pytest.mark.parametrize("name", ["torch", "transformers", "trl", "mlflow", "wandb", "pandas"])
 def test_preparing_is_light(name: str) -> None:
     """The module itself brings none of the heavy libraries into the pytest process."""
-    import subprocess
-
     code = f"import evalgate.finetune, sys; sys.exit({name!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

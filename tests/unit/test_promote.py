@@ -16,7 +16,9 @@ from evalgate.errors import ConfigError, InputError, RecordError
 from evalgate.ledger import Ledger
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.promote import Aliases, Move, promote, rollback
+from evalgate.records import Library
 from evalgate.runs import one_run
+from evalgate.store import Header
 from evalgate.version import LINEAGE
 from evalgate.versions import linked, point, version_folders
 from tests.unit.tiny_versions import judge, ledger_of, make_project, spoil, version
@@ -138,7 +140,10 @@ def test_what_does_not_pass_is_refused_with_what_is_missing(root: Path) -> None:
     version(root, rank=3)
     judge(root, root / "runs/v2", "REGRESSION")
     judge(root, root / "runs/v3", partial=["facts/facts::exact_match"])
+    version(root, rank=5)
+    judge(root, root / "runs/v5", "NO BASELINE")
     for name, said in (
+        ("v5", r"NO BASELINE\)\. Accept a baseline, then run: pytest evalsuites/ --model runs/v5"),
         ("v4", r"runs/v4: has no recorded verdict\. Run: pytest evalsuites/ --model runs/v4"),
         ("v2", r"runs/v2: its newest verdict is REGRESSION \(arithmetic/addition::exact_match REGRESSION\)"),
         ("v3", r"PARTIAL: facts/facts::exact_match did not run\. Run all of them: pytest evalsuites/ --model runs/v3"),
@@ -150,13 +155,31 @@ def test_what_does_not_pass_is_refused_with_what_is_missing(root: Path) -> None:
     assert not (root / "runs/aliases.jsonl").exists()
 
 
+def accepted(root: Path, task: str, record: str, checkpoint: str = "sha256:base") -> dict[str, Header]:
+    """A task and its baseline."""
+    return {task: Header(root, record, 1, task, {"digest": checkpoint}, (), {})}
+
+
 def test_a_verdict_must_cover_what_has_a_baseline(root: Path) -> None:
     """A run of one suite alone passes, and yet says nothing of the others."""
+    judge(root, root / "runs/v1", baselines={"arithmetic/addition": "sha256:a"})
     run = one_run("v1", root / "runs", ledger_of(root))
-    tasks = ["arithmetic/addition", "facts/facts"]
+    one = accepted(root, "arithmetic/addition", "sha256:a")
+    both = one | accepted(root, "facts/facts", "sha256:b")
     with pytest.raises(RecordError, match="facts/facts did not run"):
-        promote(run.folder, "champion", ledger=ledger_of(root), verdict=run.verdict, tasks=tasks)
-    assert promote(run.folder, "champion", ledger=ledger_of(root), verdict=run.verdict, tasks=tasks[:1]).moved
+        promote(run.folder, "champion", ledger=ledger_of(root), verdict=run.verdict, tasks=both)
+    assert promote(run.folder, "champion", ledger=ledger_of(root), verdict=run.verdict, tasks=one).moved
+
+
+def test_a_verdict_must_be_on_the_baselines_that_count(root: Path) -> None:
+    """Another line's baseline, or one from before, is no bar; to be the baseline itself is enough."""
+    judge(root, root / "runs/v1", baselines={"arithmetic/addition": "sha256:old"})
+    run = one_run("v1", root / "runs", ledger_of(root))
+    now = accepted(root, "arithmetic/addition", "sha256:new")
+    with pytest.raises(RecordError, match="not on the baseline that is accepted now: arithmetic/addition"):
+        promote(run.folder, "champion", ledger=ledger_of(root), verdict=run.verdict, tasks=now)
+    own = accepted(root, "arithmetic/addition", "sha256:new", run.lineage.digest)
+    assert promote(run.folder, "champion", ledger=ledger_of(root), verdict=run.verdict, tasks=own).moved
 
 
 def test_a_verdict_on_other_content_does_not_count(root: Path) -> None:
@@ -189,8 +212,9 @@ def test_a_changed_version_is_never_promoted(root: Path, damage: str) -> None:
         (folder / "modeling.txt").write_text("")
     else:
         spoil(folder / {"weights": "adapter_model.safetensors", "lineage": LINEAGE}[damage], b"{}")
-    with pytest.raises(RecordError):
+    with pytest.raises(RecordError) as caught:
         promote(folder, "champion", ledger=ledger_of(root), verdict=None, force=True, why="x")
+    assert ".. " not in str(caught.value)  # one full stop before the mend
     assert champion(root) is None
 
 
@@ -271,6 +295,10 @@ def test_a_damaged_journal_moves_nothing(root: Path) -> None:
     journal.write_bytes(good.replace(b'"v1"', b'"v2"'))
     with pytest.raises(RecordError, match="its hash differs"):
         move(root, "v2")
+    with Library(root) as library:
+        files, problems, notes = library.verify()
+    assert any("its hash differs" in line for line in problems)
+    assert (files, len(notes)) == (3, 2)  # everything else is told all the same
     journal.write_bytes(good)
     Ledger(journal).append("rollback", {"alias": "canary", "version": "v1", "digest": "x"})
     with pytest.raises(RecordError, match="is no move of an alias"):

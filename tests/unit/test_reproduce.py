@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalgate.reproduce import LOSS_TOLERANCE, compared
+from evalgate.finetune import prepare, publish_exports
+from evalgate.reproduce import LOSS_TOLERANCE, compared, recipe_again
 from evalgate.version import DataFile, Lineage, TrainingRun
+from evalgate.versions import read_lineage
+from tests.training.project import make_project
+from tests.unit.test_finetune import export
 
 RUN = TrainingRun(
     key="sha256:" + "a" * 64,
@@ -97,3 +102,19 @@ def test_agreement_is_the_tolerance(losses: list[float], change: float) -> None:
     assert found.loss_difference == pytest.approx(abs(change), abs=1e-9)
     if abs(abs(change) - LOSS_TOLERANCE) > 1e-9:
         assert found.agrees == (abs(change) < LOSS_TOLERANCE)
+
+
+def test_a_signed_version_needs_no_private_key_to_be_made_again(tmp_path: Path) -> None:
+    """Nothing is published, so nothing is signed: whoever checks a version need not be who signs them."""
+    root = make_project(tmp_path / "project").path
+    (root / "key.pem").write_text("")
+    overrides, state = ("publishing.sign_key=key.pem",), root / ".evalgate"
+    signed = prepare(root / "conf/tiny.yaml", overrides, root=root, state=state)
+    unsigned = prepare(root / "conf/tiny.yaml", (), root=root, state=state)
+    folder = publish_exports(unsigned, export(unsigned, tmp_path / "exports"), unsigned.folder, runs=unsigned.runs)[-1]
+    lineage = read_lineage(folder)
+    assert lineage.training
+    then = replace(lineage, training=replace(lineage.training, config=signed.config.as_json()))
+    (root / "key.pem").unlink()
+    again = recipe_again(then, root=root, state=state)
+    assert (again.key, again.config.publishing.sign_key) == (signed.key, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
@@ -20,6 +21,7 @@ from evalgate.sweep import Dimension, Done, Outcome, Pruning, Sweep, best, load_
 from evalgate.sweep.definition import override_text
 from evalgate.sweep.study import search
 from evalgate.sweep.trial import Runner
+from tests.training.project import V1
 
 METRIC = "arithmetic/sums::exact_match"
 GOOD = f"""
@@ -251,6 +253,12 @@ def test_a_failed_test_beside_the_gates_is_no_pass(tmp_path: Path) -> None:
     assert best(done, SWEEP) is None
 
 
+def test_a_blocked_candidate_whose_tests_were_skipped_is_infeasible(tmp_path: Path) -> None:
+    """The gate's word counts, whatever pytest's exit code was."""
+    found = Runner(SWEEP, tmp_path, tmp_path, ())._outcome(result(0.9, "REGRESSION", exit_code=0))
+    assert not found.feasible
+
+
 class KilledError(BaseException):
     """Ends the process's work in the middle of a trial, as a signal does."""
 
@@ -330,6 +338,8 @@ def test_a_trial_worse_than_the_median_ends_at_its_rung(tmp_path: Path) -> None:
         (result(0.9, "INCOMPARABLE"), "the gate says INCOMPARABLE"),
         (Results(4, error="a suite is broken"), "a suite is broken"),
         (Results(0), f"{METRIC} was not evaluated"),
+        (result(0.9, exit_code=2), "exit code 2"),
+        (replace(result(0.9), candidates=result(0.9).candidates * 2), "pytest gated v2, v2: one candidate was meant"),
     ],
 )
 def test_what_is_no_score_is_an_error(tmp_path: Path, results: Results, said: str) -> None:
@@ -344,8 +354,9 @@ def test_what_is_no_score_is_an_error(tmp_path: Path, results: Results, said: st
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A configuration that could be trained, and a suite; neither is."""
-    for folder in ("conf", "evalsuites", "data", "base"):
+    for folder in ("conf", "evalsuites", "data"):
         (tmp_path / folder).mkdir()
+    shutil.copytree(V1, tmp_path / "base")
     (tmp_path / "pyproject.toml").write_text('[tool.evalgate]\nsuites = "evalsuites"\n')
     (tmp_path / "data/sums.jsonl").write_text('{"prompt": "1+1=", "completion": "2"}\n')
     (tmp_path / "evalsuites/test_arithmetic.py").write_text("")
@@ -428,6 +439,15 @@ def test_one_sweep_at_a_time(project: Path) -> None:
         swept(project, SWEEP)
 
 
+def test_another_base_is_another_search(project: Path) -> None:
+    """The same path with other content: scores over the old base are not mixed with those over the new one."""
+    swept(project, replace(SWEEP, trials=1))
+    config = json.loads((project / "base/config.json").read_text())
+    (project / "base/config.json").write_text(json.dumps({**config, "of_test": 1}))
+    with pytest.raises(ConfigError, match="the base model changed since the sweep known began"):
+        swept(project, SWEEP)
+
+
 def test_what_a_sweep_is_about_is_kept(project: Path) -> None:
     """Beside the study lies what its scores have in common."""
     swept(project, replace(SWEEP, trials=1))
@@ -435,6 +455,7 @@ def test_what_a_sweep_is_about_is_kept(project: Path) -> None:
     assert set(about) == {
         "the sweep's definition",
         "the training configuration",
+        "the base model",
         "the training data",
         "the suites",
         "[tool.evalgate]",

@@ -105,6 +105,15 @@ def test_a_configuration_that_was_edited_is_refused() -> None:
         lineage_from_json(made, "x")
 
 
+@pytest.mark.parametrize("runs", [["mlflow"], {"mlflow": "sqlite:///m.db"}, {"mlflow": 5}])
+def test_runs_of_trackers_that_are_none_are_refused(runs: Any) -> None:
+    """What a hostile file says of its trackers is found when it is read, and not in the middle of a gate."""
+    made = lineage(training=TrainingRun("k", {}, (), "d")).as_json()
+    made["training"]["trackers"] = runs
+    with pytest.raises(RecordError, match="is no lineage of a version"):
+        lineage_from_json(made, "x")
+
+
 def test_a_newer_format_is_not_guessed_at() -> None:
     """It says to update."""
     with pytest.raises(RecordError, match="Update evalgate"):

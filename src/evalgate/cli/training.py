@@ -45,7 +45,9 @@ def nightly(
     Exit code 0: it passed (and was promoted); 1: it regressed; 2: it could not be done. A second start while one is
     running does nothing and says so; after a crash the next start goes on where it was.
     """
+    from evalgate.cli.versions import mirror_into_registry
     from evalgate.nightly import nightly as run_night
+    from evalgate.records import Library
     from evalgate.report.terminal import safe
 
     with resumable():
@@ -59,6 +61,9 @@ def nightly(
     elif promote and night.code:
         line += f"; {promote} stays where it is"
     console.print(safe(line, 400), markup=False, soft_wrap=True)
+    if night.move:
+        with Library(Path.cwd()) as library:
+            mirror_into_registry(library, night.move)
     raise typer.Exit(night.code)
 
 

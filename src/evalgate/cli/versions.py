@@ -78,7 +78,7 @@ def list_versions(
         found = versions.where(found, where)
     if as_json:
         print(json.dumps([each.as_json() for each in found], indent=2))
-    elif name:
+    elif name and found:
         _say(line for each in found for line in versions.describe(each))
     elif found:
         _say(_table([versions.COLUMNS, *map(versions.row, found)]))
@@ -142,13 +142,13 @@ def promote(
     folder = shown(move.folder)
     if not move.moved:
         _say([f"{alias} is {folder} already"])
-        _mirror(library, move)
+        mirror_into_registry(library, move)
         return
     _say([f"{alias} is {folder} now{f', it was {move.previous}' if move.previous else ''}"])
     if move.forced:
         _say([f"forced without a verdict that passes: {why}"])
     _say([f'Baselines are reviewed like code. To make it the bar: evalgate accept {folder} -m "why"'])
-    _mirror(library, move)
+    mirror_into_registry(library, move)
 
 
 @app.command()
@@ -164,10 +164,10 @@ def rollback(
     with Library(Path.cwd()) as library:
         move = roll_back(alias, runs=library.root / runs, ledger=library.ledger, why=why)
     _say([f"{alias} is {shown(move.folder)} again, it was {move.previous}"])
-    _mirror(library, move)
+    mirror_into_registry(library, move)
 
 
-def _mirror(library: Library, move: Move) -> None:
+def mirror_into_registry(library: Library, move: Move) -> None:
     """Where the settings name a registry, it follows; what goes wrong there comes after the move and undoes nothing."""
     if not library.config.registry:
         return

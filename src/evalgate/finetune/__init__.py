@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from evalgate.finetune.make import finetune, publish_exports, train_recipe
-from evalgate.finetune.recipe import Recipe, prepare, recipe_of
+from evalgate.finetune.recipe import Recipe, prepare, recipe_of, release
 
-__all__ = ["Recipe", "finetune", "prepare", "publish_exports", "recipe_of", "train_recipe"]
+__all__ = ["Recipe", "finetune", "prepare", "publish_exports", "recipe_of", "release", "train_recipe"]

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evalgate.checkpoint import Checkpoint
-from evalgate.errors import TrainingError
+from evalgate.errors import ConfigError, TrainingError
 from evalgate.evaluate import Progress
 from evalgate.finetune.recipe import NAME, Recipe, described, relative
 from evalgate.lock import alone
 from evalgate.preflight import clean_view, read_checkpoint
-from evalgate.publishing import publish
+from evalgate.publishing import code_now, publish
 from evalgate.trackers import note_of, write_all
 from evalgate.training.job import FINAL, Export, Job, Trained
 from evalgate.training.log import LOG as LOG_FILE
-from evalgate.training.process import train
+from evalgate.training.process import train, writing
 from evalgate.version import TrainingRun, require_published
-from evalgate.versions import read_lineage
+from evalgate.versions import read_lineage, require_signer
 
 ROWS = "evalgate.rows.txt"
 LOG = "evalgate.log.jsonl"
@@ -55,14 +56,19 @@ def finetune(
         if known:
             say(f"{known.name} was made from the same configuration and data: not trained again")
             _require_unchanged(known, recipe.base)
+            shutil.rmtree(recipe.folder, ignore_errors=True)  # of a process that was killed after it had published
             return known
+        _require_publishable(recipe)
         say(f"training {recipe.name}: {described(recipe)}")
+        code = code_now(recipe.root, recipe.runs)  # people go on working while a model is trained
         try:
             trained = train_recipe(recipe, recipe.folder, progress)
         except TrainingError:
             (recipe.folder / NAME).unlink(missing_ok=True)  # another training may have the name
             raise
-        versions = publish_exports(recipe, trained, recipe.folder, runs=recipe.runs, leaked=leaked, command=command)
+        versions = publish_exports(
+            recipe, trained, recipe.folder, runs=recipe.runs, leaked=leaked, command=command, code=code
+        )
         if trained.trackers:
             note, named = note_of(read_lineage(versions[-1]), versions[-1]), [recipe.config.tracking.uri or ""]
             for line in write_all(trained.trackers, note, recipe.root, trusted=named):
@@ -71,16 +77,32 @@ def finetune(
         return versions[-1]
 
 
+def _require_publishable(recipe: Recipe) -> None:
+    """Hours of training must not end where no version can be published or signed (ConfigError, MissingExtraError)."""
+    there = next(path for path in (recipe.runs, *recipe.runs.resolve().parents) if os.path.lexists(path))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"publishing.runs = {recipe.config.publishing.runs}: no folder that can be written to",
+            where=str(there),
+            mend="Choose another folder, or give this user the right to write there.",
+        )
+    if recipe.config.publishing.sign_key:
+        require_signer(recipe.root / recipe.config.publishing.sign_key)
+
+
 def train_recipe(recipe: Recipe, folder: Path, progress: Progress | None = None) -> Trained:
     """Run the trainer in a work folder (TrainingError); what it exports lies there and is not published."""
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe.data.write(folder)
     views = folder / "base"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe.data.write(folder)
+        base = clean_view(recipe.base, views).resolve()
+        adapter = clean_view(recipe.adapter, views).resolve() if recipe.adapter else None
     job = Job(
         folder=folder.resolve(),
         config=recipe.config,
-        base=clean_view(recipe.base, views).resolve(),
-        adapter=clean_view(recipe.adapter, views).resolve() if recipe.adapter else None,
+        base=base,
+        adapter=adapter,
         chat_template=recipe.template.resolve() if recipe.template else None,
         key=recipe.key,
         tracker_environment=recipe.tracker_environment,
@@ -116,6 +138,7 @@ def publish_exports(
     runs: Path,
     leaked: Mapping[str, Sequence[str]] | None = None,
     command: str = "",
+    code: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Every export becomes a version, the final one last: where it stands, all of them do.
 
@@ -126,11 +149,12 @@ def publish_exports(
         runs: where the versions appear.
         leaked: as of `finetune`.
         command: as of `finetune`.
+        code: as of `publish`.
     """
     ordered = sorted(trained.exports, key=lambda export: (export.name == FINAL, export.step))
     log = (folder / LOG_FILE).read_bytes()
     said = {task: tuple(ids) for task, ids in (leaked or {}).items()}
-    return [_publish(recipe, trained, export, log, runs, said, command) for export in ordered]
+    return [_publish(recipe, trained, export, log, runs, said, command, code) for export in ordered]
 
 
 def _publish(
@@ -141,6 +165,7 @@ def _publish(
     runs: Path,
     leaked: Mapping[str, tuple[str, ...]],
     command: str,
+    code: Mapping[str, Any] | None,
 ) -> Path:
     config, final = recipe.config, export.name == FINAL
     run = TrainingRun(
@@ -166,6 +191,7 @@ def _publish(
         epoch=export.epoch,
         step=export.step,
         environment=trained.environment,
+        code=code,
         why=config.why,
         hypothesis=config.hypothesis,
         command=command,

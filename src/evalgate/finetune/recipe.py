@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evalgate.checkpoint import Checkpoint
 from evalgate.digest import PREFIX, digest, short
-from evalgate.errors import ConfigError
+from evalgate.errors import ConfigError, InputError
 from evalgate.lock import alone
 from evalgate.preflight import DigestMemo, load_template, read_checkpoint, resolve_model
+from evalgate.preflight.adapter import read_adapter_config
+from evalgate.preflight.files import open_folder
 from evalgate.trackers import environment
 from evalgate.training.config import load_training
 from evalgate.training.data import TrainingData, read_data
 from evalgate.training.schema import TrainingConfig
-from evalgate.version import Lineage, Parent
+from evalgate.version import EPOCH_NAME, Lineage, Parent
 from evalgate.versions import list_versions
 
 NAME = "name"  # in a work folder: the version's name, reserved
@@ -153,6 +157,8 @@ def _require_fit(config: TrainingConfig, data: TrainingData, start: Checkpoint, 
             where="training",
             mend="Train an adapter on (method=lora), or merge it into full weights first (merge_and_unload).",
         )
+    if start.base:
+        _require_its_own(config, start)
     chats = any(file.format == "messages" for file in data.files)
     if chats and template is None and load_template(start) is None:
         raise ConfigError(
@@ -168,6 +174,20 @@ def _require_fit(config: TrainingConfig, data: TrainingData, start: Checkpoint, 
         )
 
 
+def _require_its_own(config: TrainingConfig, adapter: Checkpoint) -> None:
+    """An adapter that is trained on keeps its rank and scale: a lineage that says others would be wrong."""
+    stated = read_adapter_config(open_folder(Path(adapter.path or "")))
+    asked = {"r": config.lora.r, "lora_alpha": config.lora.alpha, "lora_dropout": config.lora.dropout}
+    own = {key: stated.get(key, value) for key, value in asked.items()}
+    if asked != own:
+        settings = " ".join(f"lora.{key.removeprefix('lora_')}={value}" for key, value in own.items())
+        raise ConfigError(
+            f"{config.model.base} is an adapter that has {settings}, and training on does not change them",
+            where="lora",
+            mend=f"Write {settings}, or begin from its base.",
+        )
+
+
 def _name(config: TrainingConfig, root: Path, work: Path, key: str, parent: str) -> str:
     """The version's name: of the one that was made before, as configured, or reserved for this key and no other.
 
@@ -177,30 +197,61 @@ def _name(config: TrainingConfig, root: Path, work: Path, key: str, parent: str)
     for folder, _ in _made_by(runs, key):
         return folder.name
     if config.name:
-        if (runs / config.name).exists():
-            raise ConfigError(
-                f"{config.publishing.runs}/{config.name} exists, made by another configuration or from other data",
-                where="name",
-                mend="Versions never change: choose another name, or none for the next free one.",
-            )
+        _require_free(config.name, runs, key, config.publishing.runs)
         return config.name
     with alone(work / "lock", "naming a version", wait=lambda _: None):
-        reserved = work / short(key, 24) / NAME
-        taken = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
-        if reserved.is_file() and (name := reserved.read_text("utf-8")) not in taken:
+        folder = work / short(key, 24)
+        reserved = {path.parent: _reserved(path) for path in work.glob(f"*/{NAME}")}
+        taken = {path.name for path in runs.iterdir()} if runs.is_dir() else set()  # after what a publisher gives back
+        if (name := reserved.get(folder)) and name not in taken:
             return name
-        taken |= {parent, *(path.read_text("utf-8") for path in work.glob(f"*/{NAME}"))}
-        numbers = [int(match[1]) for name in taken if (match := _NUMBERED.match(name))]
+        numbers = [int(match[1]) for name in {*taken, parent, *reserved.values()} if (match := _NUMBERED.match(name))]
         name = f"v{max(numbers, default=0) + 1}"
-        reserved.parent.mkdir(parents=True, exist_ok=True)
-        reserved.write_text(name, "utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / NAME).write_text(name, "utf-8")
+        except OSError as error:
+            mend = "Make room, or give this user the right to write there."
+            raise InputError(f"no name could be kept: {error.strerror}", where=str(folder), mend=mend) from error
         return name
+
+
+def release(recipe: Recipe) -> None:
+    """Give a reserved name back where nothing was trained: looking and refusals leave no gaps in the numbers."""
+    with suppress(OSError):
+        if [path.name for path in recipe.folder.iterdir()] == [NAME]:
+            (recipe.folder / NAME).unlink()
+            recipe.folder.rmdir()
+
+
+def _require_free(name: str, runs: Path, key: str, shown: str) -> None:
+    """Neither the name nor that of an epoch is another training's (ConfigError)."""
+    of_others = (
+        folder.name
+        for folder, lineage in list_versions(runs)
+        if folder.name.startswith(f"{name}-epoch-") and not (lineage.training and lineage.training.key == key)
+    )
+    taken = name if os.path.lexists(runs / name) else next(of_others, None)
+    if taken:
+        raise ConfigError(
+            f"{shown}/{taken} exists, made by another configuration or from other data",
+            where="name",
+            mend="Versions never change: choose another name, or none for the next free one.",
+        )
+
+
+def _reserved(path: Path) -> str:
+    """The name in a work folder; none where the folder has just gone, or its maker died before it wrote the name."""
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def _made_by(runs: Path, key: str) -> Iterator[tuple[Path, Lineage]]:
     """Final versions with this key."""
     for folder, lineage in list_versions(runs):
-        if lineage.training and lineage.training.key == key and "-epoch-" not in lineage.name:
+        if lineage.training and lineage.training.key == key and not EPOCH_NAME.fullmatch(lineage.name):
             yield folder, lineage
 
 

@@ -40,10 +40,10 @@ class BisectRun(GatedRun):
 
         def regressed(place: int) -> bool:
             self.session.run([each for each in selected if each.candidate == names[place]])
-            outcome = self.session.reports[names[place]].family.outcome
-            if outcome not in (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.REGRESSION):
+            family = self.session.reports[names[place]].family
+            if family.outcome is not Outcome.REGRESSION and family.fails(family.policy):
                 raise _UndecidedError
-            return outcome is Outcome.REGRESSION
+            return family.outcome is Outcome.REGRESSION
 
         try:
             self.found = first_bad(len(names), regressed) if selected else None

@@ -11,7 +11,7 @@ import pytest
 from evalgate.config import load_config, project_root
 from evalgate.evaluation import Evaluation
 from evalgate.plugin import options
-from evalgate.plugin.items import MetricItem, gated_run, suite_name
+from evalgate.plugin.items import COLLECTED, gated_run, suite_name
 from evalgate.plugin.progress import TerminalProgress
 from evalgate.session import Declared, Session
 from evalgate.task import Task
@@ -65,9 +65,8 @@ def evaluate_for(request: pytest.FixtureRequest) -> Evaluate:
 def finetune_for(request: pytest.FixtureRequest) -> Finetune:
     """The function behind the `finetune` fixture."""
     session = session_of(request.config)
-    for item in request.session.items:
-        if isinstance(item, MetricItem):
-            session.declare(item.declared)
+    for declared in request.config.stash.get(COLLECTED, []):
+        session.declare(declared)
 
     def finetune(config: str | Path, *overrides: str) -> Path:
         return session.finetune(str(config), overrides)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evalgate.errors import EvalgateError, InputError
-from evalgate.plugin.options import SHORT_FORMS_TAKEN
+from evalgate.plugin.options import SHORT_FORMS_TAKEN, only_looks
 from evalgate.session import Declared, Selected
 from evalgate.task import Task
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evalgate.scoring import Scorer
 
 POOLED = "pooled"
+COLLECTED = pytest.StashKey[list[Declared]]()  # also what `-k` and `-m` deselect: a training must not have seen it
 
 
 def gated_run(config: pytest.Config) -> GatedRun | None:
@@ -100,6 +101,7 @@ class TaskGroup(pytest.Collector):
             declared = Declared(f"{suite_name(self.path)}/{task_name}", task, self.path)
             if run:
                 run.declare(declared)
+            self.config.stash.setdefault(COLLECTED, []).append(declared)
             title = "" if len(self.tasks) == 1 and task_name == self.name else f"{task_name}::"
             for candidate in names or [""]:
                 for scorer in task.scorers:
@@ -126,7 +128,7 @@ class MetricItem(pytest.Item):
     def setup(self) -> None:
         """An engine, judge or record that failed is an error of the test, not a failure of the model."""
         run = gated_run(self.config)
-        if run and (message := run.error_of(self)):
+        if run and not only_looks(self.config) and (message := run.error_of(self)):
             pytest.fail(message, pytrace=False)
 
     def runtest(self) -> None:
@@ -150,7 +152,7 @@ class PooledItem(pytest.Item):
     def setup(self) -> None:
         """Without every evaluation there is nothing to pool."""
         run = gated_run(self.config)
-        if run and (message := run.pooled_error(self)):
+        if run and not only_looks(self.config) and (message := run.pooled_error(self)):
             pytest.fail(message, pytrace=False)
 
     def runtest(self) -> None:
@@ -166,8 +168,7 @@ class PooledItem(pytest.Item):
 
 def refuse_without_checkpoint(session: pytest.Session) -> None:
     """Tasks were collected and there is nothing to run them on."""
-    option = session.config.option
-    if option.collectonly or option.eval_plan or gated_run(session.config):
+    if only_looks(session.config) or session.config.option.eval_plan or gated_run(session.config):
         return
     if any(isinstance(item, MetricItem) for item in session.items):
         taken = "--model" in session.config.stash.get(SHORT_FORMS_TAKEN, set())

@@ -21,6 +21,8 @@ def add(parser: pytest.Parser) -> None:
     option("--eval-model", action="append", default=[], metavar="CHECKPOINT", help=f"{MODEL_HELP} (short: --model)")
     option(
         "--eval-train",
+        action="append",
+        default=[],
         metavar="CONFIG",
         help="train a candidate by this configuration first, publish it under runs/ and gate it; the same "
         "configuration and data are never trained twice (short: --train)",
@@ -95,7 +97,7 @@ def add_short_forms(config: pytest.Config, parser: pytest.Parser) -> None:
     group = parser.getgroup("evalgate")
     forms = (
         ("--model", {"action": "append", "default": [], "metavar": "CHECKPOINT"}),
-        ("--train", {"metavar": "CONFIG"}),
+        ("--train", {"action": "append", "default": [], "metavar": "CONFIG"}),
         ("--train-set", {"action": "append", "default": [], "metavar": "KEY=VALUE"}),
     )
     for name, how in forms:
@@ -110,6 +112,12 @@ def is_gated(config: pytest.Config) -> bool:
     """Whether this run gates anything."""
     option = config.option
     return not option.eval_plan and bool(option.eval_model or option.eval_train or option.eval_records)
+
+
+def only_looks(config: pytest.Config) -> bool:
+    """Whether tests are shown and none is run."""
+    option = config.option
+    return bool(option.collectonly or option.setupplan or option.showfixtures or option.show_fixtures_per_test)
 
 
 def overrides(config: pytest.Config) -> dict[str, object]:
@@ -136,6 +144,11 @@ def refuse_misuse(config: pytest.Config) -> None:
     if (value("eval_model") or value("eval_train")) and value("eval_records"):
         raise pytest.UsageError(
             "--eval-records gates what was recorded: leave out --model and --train, or leave out --eval-records."
+        )
+    if len(value("eval_train")) > 1:
+        raise pytest.UsageError(
+            "--train makes one candidate in a run, and it was given twice: train the other in a run of its own, or in "
+            "a test with the finetune fixture."
         )
     if value("eval_train_set") and not value("eval_train"):
         raise pytest.UsageError("--train-set changes a training's configuration: name it with --train CONFIG.")

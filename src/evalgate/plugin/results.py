@@ -44,7 +44,7 @@ def _write(path: Path, config: pytest.Config, code: int, error: str | None) -> N
     if session:
         found = Results(
             exit=code,
-            candidates=tuple(_result(session, candidate) for candidate in session.candidates.values()),
+            candidates=tuple(_result(session, session.candidates[name]) for name in session.gated),
             error=next((safe(why, 800) for why in (error, session.error, *session.untrained.values()) if why), None),
             ledger=session.ledger.head,
         )

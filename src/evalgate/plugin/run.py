@@ -56,7 +56,7 @@ class GatedRun:
     def _train(self) -> tuple[str, list[str]] | None:
         """What is to be trained first; looking at the tests trains nothing."""
         option = self.config.option
-        return (option.eval_train, option.eval_train_set) if option.eval_train else None
+        return (option.eval_train[0], option.eval_train_set) if option.eval_train else None
 
     def declare(self, declared: Declared) -> None:
         """A task was collected."""
@@ -82,10 +82,12 @@ class GatedRun:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Plan: read data, render prompts, load baselines. What is wrong there ends the run before an engine starts."""
-        option = session.config.option
-        broken = session.testsfailed and not option.continue_on_collection_errors  # then nothing will run
-        if not option.collectonly and not broken:
+        """Plan: read data, render prompts, load baselines. What is wrong there ends the run before an engine starts.
+
+        Where nothing will run, nothing is trained either: pytest comes here after a mistyped path and an empty -k, too.
+        """
+        broken = session.testsfailed and not session.config.option.continue_on_collection_errors
+        if session.items and not broken and not options.only_looks(session.config):
             with usage_errors():
                 self.session.prepare(self._selected(session.items))
 
@@ -111,7 +113,7 @@ class GatedRun:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """One batch for all tests before the first of them reports."""
-        if not session.config.option.collectonly and not session.testsfailed:
+        if not options.only_looks(session.config) and not session.testsfailed:
             with usage_errors():
                 self.answer(session)
         return (yield)
@@ -194,7 +196,7 @@ class GatedRun:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """A gate that `required` names and that did not run is not a pass."""
-        if not session.config.option.collectonly:
+        if not options.only_looks(session.config):
             self.missing = self.session.missing_required(self._ran)
             if self.missing and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED

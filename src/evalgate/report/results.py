@@ -36,7 +36,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalgate.errors import RecordError
+from evalgate.errors import EvalgateError, RecordError
 from evalgate.gate import Outcome
 from evalgate.report.terminal import safe
 
@@ -101,7 +101,18 @@ class Results:
         outcomes = {each.outcome for each in self.candidates if each.blocked or each.outcome is None}
         if self.error or not self.candidates or outcomes - {str(Outcome.REGRESSION)}:
             return 2
+        if outcomes and self.exit == 0:  # its tests were skipped, or expected to fail
+            return 1
         return self.exit if self.exit in (0, 1) else 2
+
+    @property
+    def only(self) -> CandidateResult | None:
+        """The candidate of a session that was to have one; `None` where there is none (EvalgateError if several)."""
+        if len(self.candidates) > 1:
+            names = ", ".join(each.name for each in self.candidates)
+            mend = "Take --model out of addopts and PYTEST_ADDOPTS."
+            raise EvalgateError(f"pytest gated {names}: one candidate was meant", mend=mend)
+        return self.candidates[0] if self.candidates else None
 
     def as_bytes(self) -> bytes:
         """As it stands in the file."""

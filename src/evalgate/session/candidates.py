@@ -26,10 +26,19 @@ def from_models(
         twin = next((c for c in found.values() if c.digest == candidate.digest), None)
         if twin:
             raise ConfigError(f"{text} has the same content as {twin.name}", where="--model", mend="Give it once.")
-        if candidate.name in found and candidate.checkpoint and candidate.checkpoint.path:
-            candidate = replace(candidate, name=f"{Path(candidate.checkpoint.path).parent.name}-{candidate.name}")
-        found[candidate.name] = candidate
+        add(found, candidate)
     return found
+
+
+def add(known: dict[str, Candidate], candidate: Candidate) -> str:
+    """Take in a candidate under a name that no other has, and return it: its own, or with its folder or its digest."""
+    name = candidate.name
+    if name in known and candidate.checkpoint and candidate.checkpoint.path:
+        name = f"{Path(candidate.checkpoint.path).parent.name}-{name}"
+    if name in known:
+        name = f"{candidate.name}-{short(candidate.digest, 6)}"
+    known[name] = replace(candidate, name=name)
+    return name
 
 
 def from_folder(folder: Path, *, base: Path | None, memo: FileMemo) -> Candidate:

@@ -47,7 +47,7 @@ def _member(session: Session, candidate: Candidate, declared: Declared, scorer: 
         labels=session.labels.get(declared.id, {}).get(scorer.name, {}),
         last_look=session.last_look(declared) if ran else 0,
         ran=ran,
-        leaked=frozenset(candidate.leaked.get(declared.id, ())),
+        leaked=session.training.leaked(candidate, declared.id),
         candidate=evaluation,
         baseline=session.views.of(declared, baseline) if baseline else None,
         anchor=session.views.of(declared, anchor) if anchor else None,

@@ -25,7 +25,8 @@ from evalgate.power import PowerPlan
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels
 from evalgate.session.baselines import Baselines, Views
-from evalgate.session.candidates import from_folder, from_models, from_records
+from evalgate.session.candidates import add, from_folder, from_models, from_records
+from evalgate.session.leakage import Training
 from evalgate.session.members import members_of
 from evalgate.session.power import power_of
 from evalgate.session.reports import Report, changed_since, gates_of, report_of
@@ -76,6 +77,8 @@ class Session:
             from_records(records) if records else from_models(models, base=self._base, memo=memo, registry=registry)
         )
         self.recipe = self._recipe(train) if train else None
+        self.gated = tuple(self.candidates)  # those that tests admit are evaluated, and get no verdict
+        self.training = Training()
         self.evaluations: dict[tuple[str, str], Evaluation] = {}
         self.reports: dict[str, Report] = {}
         self.error: str | None = None
@@ -159,15 +162,17 @@ class Session:
             self.untrained[recipe.name] = str(error)
             return
         made = from_folder(folder, base=Path(recipe.base.path or ""), memo=self.cache.files)
+        twin = next((c.name for c in self.candidates.values() if c.digest == made.digest), None)
+        if twin:
+            raise ConfigError(f"--train makes what {twin} is, which --model names", mend="Leave out one of them.")
         self.candidates[recipe.name] = replace(made, name=recipe.name)
         self.evaluator = self._evaluator()
 
     def _make(self, recipe: Recipe) -> Path:
         """The version of a recipe, trained now or found, once its data was checked against every declared eval set."""
         from evalgate.finetune import finetune
-        from evalgate.session.leakage import leaks_of
 
-        leaks = leaks_of(recipe, self.declared.values())
+        leaks = self.training.check(recipe, self.declared.values())
         self.say(leaks.lines())
         return finetune(recipe, leaked=leaks.ids, command=self.command, progress=self.progress)
 
@@ -183,10 +188,10 @@ class Session:
         for name, known in self.candidates.items():
             if known.digest == candidate.digest:
                 return name
-        self.candidates[candidate.name] = candidate
+        name = add(self.candidates, candidate)
         self.evaluator.close()  # an engine holds what it was started with
         self.evaluator = self._evaluator()
-        return candidate.name
+        return name
 
     def _first_look(self, declared: Declared) -> int:
         """What may become a baseline is recorded with the whole reserve; else none of it is drawn yet."""
@@ -297,7 +302,7 @@ class Session:
                 plan,
                 answers.completions,
                 environment={"engine": self.evaluator.environment(plan.checkpoint), "platform": platform.platform()},
-                provenance=self._provenance(self.declared[task_id], plan.checkpoint),
+                provenance=self._provenance(self.declared[task_id], self.candidates[name]),
                 policy={**self._policy_entry(), **gates, "last_look": self.last_look(self.declared[task_id])},
             )
             self._recorded.discard((task_id, name))
@@ -312,7 +317,7 @@ class Session:
             self.store.write(self.evaluations[key])
             self._recorded.add(key)
 
-    def _provenance(self, declared: Declared, checkpoint: Checkpoint) -> dict[str, Any]:
+    def _provenance(self, declared: Declared, candidate: Candidate) -> dict[str, Any]:
         suites = declared.suite.parent
         return {
             "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -321,13 +326,8 @@ class Session:
             "suite": (suites.relative_to(self.root) if suites.is_relative_to(self.root) else suites).as_posix(),
             "python": platform.python_version(),
             "ledger": self.ledger.head,
-            "leaked": sorted(self._leaked(declared, checkpoint)),
+            "leaked": sorted(self.training.leaked(candidate, declared.id)),
         }
-
-    def _leaked(self, declared: Declared, checkpoint: Checkpoint) -> tuple[str, ...]:
-        """Samples of a task that stood in a checkpoint's training text."""
-        made = next((c for c in self.candidates.values() if c.digest == checkpoint.digest), None)
-        return made.leaked.get(declared.id, ()) if made else ()
 
     def evaluation(self, declared: Declared, candidate: str) -> Evaluation:
         """The evaluation of a task on a candidate, made now where the session has not needed it yet.
@@ -346,6 +346,8 @@ class Session:
         chosen = self.candidates[candidate]
         if chosen.checkpoint is None:
             return self._from_records(chosen, declared)
+        if declared.id not in self.declared:
+            self.training.check_late(declared)
         self.declare(declared)
         self._plan(declared, {candidate}, self._first_look(declared))
         self._evaluate({key: self._plans[key]})
@@ -392,6 +394,10 @@ class Session:
         return sorted(required - done)
 
     def close(self) -> None:
-        """End children and close the cache."""
+        """End children, close the cache, give back the name of a version that was not trained."""
         self.evaluator.close()
         self.cache.close()
+        if self.recipe:
+            from evalgate.finetune import release
+
+            release(self.recipe)

@@ -56,11 +56,6 @@ class Candidate:
     recorded: Mapping[str, Evaluation] = field(default_factory=dict)
     lineage: Lineage | None = None
 
-    @property
-    def leaked(self) -> Mapping[str, tuple[str, ...]]:
-        """Task id to the samples that stood in its training text."""
-        return self.lineage.training.leaked if self.lineage and self.lineage.training else {}
-
 
 @dataclass(frozen=True, slots=True)
 class Selected:

@@ -15,6 +15,7 @@ from evalgate.config import Config, load_config, project_root
 from evalgate.digest import PREFIX, digest
 from evalgate.errors import ConfigError, RecordError
 from evalgate.lock import alone
+from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.store import write_atomically
 from evalgate.sweep.definition import Sweep
 from evalgate.sweep.trial import Done, Runner
@@ -83,9 +84,19 @@ def _about(
     """What scores of different trials must have in common to be compared, by digest."""
     definition = {key: value for key, value in asdict(sweep).items() if key not in _MAY_CHANGE}
     data = sorted({file for each in configs for file in each.data.files})
+    named = {each.model.base for each in configs}
+    bases = sorted(str(root / base) if (root / base).exists() else base for base in named)
+    templates = sorted({each.model.chat_template for each in configs if each.model.chat_template})
     return {
         "the sweep's definition": digest(definition),
         "the training configuration": digest([each.as_json() for each in configs]),
+        "the base model": digest(
+            [
+                read_checkpoint(resolve_model(str(root / base) if (root / base).exists() else base)).digest
+                for base in bases
+            ]
+            + [_bytes(root / template) for template in templates]
+        ),
         "the training data": digest({file: _bytes(root / file) for file in data}),
         "the suites": digest({str(path.relative_to(root)): _bytes(path) for path in _files(root, suites)}),
         "[tool.evalgate]": digest(_plain(asdict(config))),

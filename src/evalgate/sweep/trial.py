@@ -87,7 +87,7 @@ class Runner:
 
     def _outcome(self, results: Results) -> Outcome:
         """Score and verdict; an error is never a score."""
-        candidate = results.candidates[0] if results.candidates else None
+        candidate = results.only
         metric = candidate.metrics.get(self.sweep.objective) if candidate else None
         if results.error or candidate is None or metric is None or metric.value is None:
             said = results.error or (metric.reason if metric else f"{self.sweep.objective} was not evaluated")
@@ -96,7 +96,9 @@ class Runner:
             raise EvalgateError(
                 f"the gate says {candidate.outcome}: {candidate.reason}", mend="Accept a baseline, or constraint: none."
             )
-        feasible = self.sweep.constraint == "none" or results.exit == 0
+        if results.exit not in (0, 1):
+            raise EvalgateError(f"pytest ended with exit code {results.exit}")
+        feasible = self.sweep.constraint == "none" or results.verdict == 0
         verdict = f"{candidate.outcome}" + ("" if candidate.blocked or results.exit == 0 else ", a test failed")
         return Outcome(metric.value, feasible, verdict, candidate.folder or candidate.name)
 

@@ -41,6 +41,8 @@ def mirror(
     """
     require("mlflow")
     run = lineage.training.trackers.get("mlflow", {}) if lineage.training else {}
+    kept = run.get("uri")  # a version says of itself what it likes
+    own = isinstance(kept, str) and from_root(kept, root) == from_root(uri, root)
     request = {
         "uri": from_root(uri, root),
         "name": model_name,
@@ -48,7 +50,7 @@ def mirror(
         "folder": str(folder.resolve()),
         "version": lineage.name,
         "digest": lineage.digest,
-        "run": run.get("run_id") if run and from_root(run["uri"], root) == from_root(uri, root) else None,
+        "run": run.get("run_id") if own else None,
         "artifacts": str(artifacts.resolve()),
     }
     place = {"uri": uri, "project": model_name}

@@ -96,10 +96,10 @@ def require_own(name: str, run: Mapping[str, Any], root: Path, known: Collection
     damaged = [f for f in _FIELDS[name] if not isinstance(run.get(f), str)]
     if damaged:
         raise TrackerError(f"the version does not say how its run is found: {', '.join(damaged)}")
-    uri = run.get("uri", "")
+    uri = run["uri"] if "uri" in _FIELDS[name] else ""
     paths = [run["dir"], *([uri.removeprefix("sqlite:///")] if uri.startswith("sqlite:///") else [])]
     for path in paths:
-        if not (root / path).resolve().is_relative_to(root.resolve()):
+        if "\0" in path or not (root / path).resolve().is_relative_to(root.resolve()):
             raise TrackerError(f"the version names {path!a}, which lies outside of the project")
     if uri and not uri.startswith("sqlite:///") and uri not in known:
         raise TrackerError(

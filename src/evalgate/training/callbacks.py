@@ -71,7 +71,8 @@ class Milestones(TrainerCallback):  # type: ignore[misc]
             states.mark(folder, self._job.key)
             self._log.write("saved", step=state.global_step)
         if self._interrupted:
-            raise TrainingError(f"interrupted after step {state.global_step} of {state.max_steps}")
+            what = f"interrupted after step {state.global_step} of {state.max_steps}"
+            raise TrainingError(what, mend="Run the same command again to resume.")
 
     def _interrupt(self, *_: Any) -> None:
         self._interrupted = True

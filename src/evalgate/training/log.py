@@ -16,6 +16,7 @@ A trainer that resumes from step s appends a new `start`: of what was written be
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -37,9 +38,12 @@ class Log:
         self._born = time.monotonic()
 
     def write(self, kind: str, **values: Any) -> None:
-        """Append one line; a value that is no finite number is refused (ValueError)."""
+        """Append one line, whole or not at all (OSError); a value that is no finite number is refused (ValueError)."""
         line = {"kind": kind, **values, "seconds": round(time.monotonic() - self._born, 3)}
-        os.write(self._file, json.dumps(line, allow_nan=False).encode("ascii") + b"\n")
+        data = json.dumps(line, allow_nan=False).encode("ascii") + b"\n"
+        if (written := os.write(self._file, data)) < len(data):  # the rest would be glued to the next line
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), LOG)
 
 
 class Tail:

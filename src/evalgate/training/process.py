@@ -75,15 +75,27 @@ def train(job: Job, on_line: Callable[[Line], None] | None = None) -> Trained:
         if (finished := _finished(job.folder)) is not None:
             return finished
         _check(job)
-        write_job(job)
-        tail = Tail(job.folder)
         lines: list[Line] = []
-        code = _follow(_start(job, lock), tail, lines, on_line or (lambda line: None))
+        with writing(job.folder):
+            write_job(job)
+            tail, child = Tail(job.folder), _start(job, lock)
+        code = _follow(child, tail, lines, on_line or (lambda line: None))
         if code != 0:
             raise _died(job, code, lines)
         if (finished := _finished(job.folder)) is None:
             raise _died(job, code, lines)
         return finished
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the disk refuses in a work folder is a training that failed, not a crash (TrainingError)."""
+    try:
+        yield
+    except OSError as error:
+        mend = "Make room, or give this user the right to write there, then run the same command again."
+        where = str(error.filename or folder)
+        raise TrainingError(f"could not be written: {error.strerror}", where=where, mend=mend) from error
 
 
 def child_environment(job: Job, environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -218,7 +230,8 @@ def _libraries(config: TrainingConfig) -> Iterator[tuple[str, str]]:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[int]:
     """Hold the folder's lock: two trainers in one folder would destroy each other's states."""
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    with writing(folder):
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     deadline = time.monotonic() + LOCK_SECONDS
     try:
         while True:

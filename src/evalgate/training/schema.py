@@ -203,4 +203,11 @@ class TrainingConfig:
         recipe["model"].pop("base")  # paths mean nothing: the digests of base, template and data stand beside it
         recipe["model"].pop("chat_template")
         recipe["data"].pop("files")
+        # what this method and this way of sharing never read
+        if self.method == "full":
+            recipe.pop("lora")
+        if self.method != "qlora":
+            recipe.pop("quantization")
+        if self.distribution.kind != "deepspeed":
+            recipe["distribution"].pop("zero_stage")
         return recipe

@@ -1,7 +1,7 @@
 """From what an interrupted training may resume: its own states only.
 
 A state is pickle, so loading one runs what its writer put in. It counts only with a marker, written last, that says it
-is of this training, of this machine and of these libraries, and when all its files are this user's own.
+is of this training, of this machine, device and libraries, and when all its files are this user's own.
 """
 
 from __future__ import annotations
@@ -87,8 +87,16 @@ def _expected(state: Path, key: str) -> dict[str, Any]:
         "key": key,
         "step": step_of(state),
         "machine": _machine(),
-        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
+        "device": _device(),
+        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "trl", "accelerate")},
     }
+
+
+def _device() -> str:
+    """A GPU's steps end in other bits than a processor's, and `auto` takes another type of numbers there."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _machine() -> str:

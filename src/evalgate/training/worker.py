@@ -22,6 +22,8 @@ PR_SET_PDEATHSIG = 1
 # What a rank says when another one is gone: that one has told why, or the launcher will.
 ANOTHERS = ("gloo/transport", "ncclRemoteError", "Connection closed by peer")
 MEMORY_WORDS = ("out of memory", "outofmemory", "can't allocate memory")
+# The system's own, and what torch says where a state does not fit on the disk.
+DISK_WORDS = ("no space left", "disk quota exceeded", "file too large", "inline_container", "file write failed")
 
 
 def main() -> None:
@@ -38,7 +40,8 @@ def main() -> None:
     except BaseException as error:
         traceback.print_exc()
         if not any(word in str(error) for word in ANOTHERS):
-            log.write("fail", **explain(error))
+            with contextlib.suppress(OSError):  # the disk may be full
+                log.write("fail", **explain(error))
         sys.stderr.flush()
         os._exit(1)
     sys.stdout.flush()
@@ -66,6 +69,9 @@ def explain(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MemoryError) or any(word in str(error).lower() for word in MEMORY_WORDS):
         mend = "Lower schedule.batch_size (and raise schedule.accumulation), or set precision.gradient_checkpointing."
         return {"what": f"the trainer is out of memory: {text}", "where": None, "mend": mend}
+    if any(word in str(error).lower() for word in DISK_WORDS):
+        mend = "Make room on the disk, then run the same command again to resume."
+        return {"what": f"the trainer could not write: {text}", "where": None, "mend": mend}
     return {"what": f"the trainer failed: {type(error).__name__}: {text}", "where": None, "mend": None}
 
 

@@ -6,7 +6,7 @@ from evalgate.versions.aliases import linked, point
 from evalgate.versions.folder import file_digest, list_versions, read_lineage, verify, version_folders
 from evalgate.versions.names import ALIASES, check_alias, check_name, next_name
 from evalgate.versions.origin import code_of, environment_of
-from evalgate.versions.signing import SIGNATURE, sign, verify_signature
+from evalgate.versions.signing import SIGNATURE, require_signer, sign, verify_signature
 from evalgate.versions.staging import Staging
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "next_name",
     "point",
     "read_lineage",
+    "require_signer",
     "sign",
     "verify",
     "verify_signature",

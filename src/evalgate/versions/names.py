@@ -28,7 +28,8 @@ def check_alias(alias: str, runs: Path) -> str:
     check_version_name(alias)
     folder = runs / alias
     if _NUMBERED.fullmatch(alias) or alias == ALIASES or (folder.exists() and not folder.is_symlink()):
-        raise ConfigError(f"{alias!r} is the name of a version, not of an alias", mend="Take a word, such as champion.")
+        mend = "Take another word." if folder.exists() else "Take a word, such as champion."
+        raise ConfigError(f"{alias!r} is the name of a version or a file there, not of an alias", mend=mend)
     return alias
 
 

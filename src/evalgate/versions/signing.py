@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from evalgate.errors import ConfigError, MissingExtraError
@@ -26,6 +27,13 @@ def sign(folder: Path, key: Path) -> None:
         raise ConfigError(
             f"could not sign: {error}", where=str(key), mend="Give an unencrypted EC private key in PEM."
         ) from error
+
+
+def require_signer(key: Path) -> None:
+    """What `sign` would refuse a key for, before there is anything to sign (ConfigError, MissingExtraError)."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "nothing").touch()
+        sign(Path(folder), key)
 
 
 def verify_signature(folder: Path, key: Path) -> str | None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from evalgate.errors import TrackerError
-from evalgate.trackers import Note, write_all
+from evalgate.trackers import Note, mirror, write_all
 from evalgate.trackers.process import ask, child_environment
+from evalgate.version import Lineage, TrainingRun
 
 NOTE = Note("v3", tags={"evalgate/verdict": "PASS"})
 MLFLOW = {"dir": "mlflow", "project": "shop", "uri": "sqlite:///m.db", "run_id": "nobody"}
@@ -84,3 +85,15 @@ def test_a_child_that_dies_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sys.executable", str(tmp_path / "none"))
     with pytest.raises(TrackerError, match="could not be started: No such file"):
         ask("tensorboard", {}, TENSORBOARD, tmp_path)
+
+
+@pytest.mark.parametrize("run", [{"run_id": "r"}, {"run_id": "r", "uri": 5}])
+def test_a_version_without_an_address_is_mirrored_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: dict[str, Any]
+) -> None:
+    """What its evalgate.json says of MLflow is not to be relied on: the registry is asked, and here it is not there."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    training = TrainingRun("k", {}, (), "d", trackers={"mlflow": run})
+    made = Lineage("v1", "sha256:0", "full", {}, "2026-01-01", training=training)
+    with pytest.raises(TrackerError, match="shop@champion could not be set to v1"):
+        mirror("http://127.0.0.1:9", "shop", "champion", tmp_path, made, root=tmp_path, artifacts=tmp_path)

@@ -120,6 +120,7 @@ def test_sqlite_addresses_mean_the_same_everywhere(tmp_path: Path) -> None:
         ("mlflow", {"uri": "sqlite:///../m.db"}, "lies outside of the project"),
         ("tensorboard", {"dir": "/etc"}, "names '/etc', which lies outside"),
         ("wandb", {"dir": ".evalgate/../../x"}, "lies outside"),
+        ("wandb", {"dir": "a\0b"}, "lies outside"),
         ("comet", {"key": None}, "does not say how its run is found: key"),
         ("trackio", {"name": 3, "project": []}, "found: project, name"),
         ("__main__", {}, "there is no tracker of this name"),
@@ -132,5 +133,5 @@ def test_a_version_cannot_send_keys_and_cards_elsewhere(
     with pytest.raises(TrackerError, match=message):
         require_own(name, {**RUN, **changed}, tmp_path, [None, "http://mlflow:5000"])
     if name in LIBRARIES:
-        require_own(name, RUN, tmp_path, [])
+        require_own(name, RUN if name == "mlflow" else {**RUN, "uri": 5}, tmp_path, [])
     require_own("mlflow", {**RUN, "uri": "http://mlflow:5000"}, tmp_path, [None, "http://mlflow:5000"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,18 @@ def test_wall_time_is_that_of_all_lives() -> None:
     """What was done twice has cost its time twice."""
     assert wall_seconds([*life(None, 1, 2, seconds=4.0), *life(1, 2, 3, seconds=2.5)]) == 6.5
     assert wall_seconds([]) == 0
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_not_there(tmp_path: Path) -> None:
+    """No half of it: what is written once there is room again must not be glued to it."""
+    log = Log(tmp_path)
+    log.write("saved", step=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / LOG).stat().st_size + 10, before[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            log.write("saved", step=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    log.write("saved", step=3)
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 3]

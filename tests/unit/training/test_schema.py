@@ -10,7 +10,17 @@ import pytest
 from evalgate.digest import canonical
 from evalgate.training.job import config_from_json
 from evalgate.training.ranges import RULES, flat
-from evalgate.training.schema import Data, Distribution, Lora, Model, Publishing, Schedule, Tracking, TrainingConfig
+from evalgate.training.schema import (
+    Data,
+    Distribution,
+    Lora,
+    Model,
+    Publishing,
+    Quantization,
+    Schedule,
+    Tracking,
+    TrainingConfig,
+)
 
 CONFIG = TrainingConfig(model=Model("v1"), data=Data(["a.jsonl"]))
 
@@ -33,8 +43,21 @@ def test_a_configuration_survives_json() -> None:
         replace(CONFIG, model=Model("a/copy/of/v1", "t.jinja")),
         replace(CONFIG, data=Data(["a/copy.jsonl"], max_leaked=0.5)),
         replace(CONFIG, schedule=Schedule(save_steps=3)),
+        replace(CONFIG, quantization=Quantization(bits=8)),
+        replace(CONFIG, distribution=Distribution(zero_stage=1)),
     ],
-    ids=["name", "why", "hypothesis", "tracking", "publishing", "base", "files", "save_steps"],
+    ids=[
+        "name",
+        "why",
+        "hypothesis",
+        "tracking",
+        "publishing",
+        "base",
+        "files",
+        "save_steps",
+        "quantization",
+        "zero_stage",
+    ],
 )
 def test_the_recipe_ignores_what_changes_no_weight(other: TrainingConfig) -> None:
     """Names, reasons, places and trackers don't make another candidate; bytes have digests beside the recipe."""
@@ -69,3 +92,12 @@ def test_recipes_leave_the_configuration_as_it_is() -> None:
     before: dict[str, Any] = CONFIG.as_json()
     CONFIG.recipe()
     assert CONFIG.as_json() == before
+
+
+def test_the_recipe_of_full_weights_has_no_adapter() -> None:
+    """The rank of an adapter that is not there is no other training; with a method that reads them settings count."""
+    full, qlora = replace(CONFIG, method="full"), replace(CONFIG, method="qlora")
+    assert replace(full, lora=Lora(r=2)).recipe() == full.recipe()
+    assert replace(qlora, quantization=Quantization(bits=8)).recipe() != qlora.recipe()
+    deepspeed = [replace(CONFIG, distribution=Distribution("deepspeed", 2, stage)).recipe() for stage in (1, 2)]
+    assert deepspeed[0] != deepspeed[1]

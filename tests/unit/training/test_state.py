@@ -59,9 +59,11 @@ def test_a_damaged_marker_is_none(tmp_path: Path, text: str) -> None:
     assert latest(tmp_path) is None
 
 
-@pytest.mark.parametrize("name", ["key", "step", "machine", "torch", "transformers", "peft"])
+@pytest.mark.parametrize(
+    "name", ["key", "step", "machine", "device", "torch", "transformers", "peft", "trl", "accelerate"]
+)
 def test_a_state_from_elsewhere_is_ignored_and_named(tmp_path: Path, name: str) -> None:
-    """Of another training, machine or library: whichever field differs is said."""
+    """Of another training, machine, device or library: whichever field differs is said."""
     marker = make_state(tmp_path, 3) / MARKER
     said = json.loads(marker.read_text())
     marker.write_text(json.dumps({**said, name: "other"}))

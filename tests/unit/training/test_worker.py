@@ -29,3 +29,17 @@ def test_any_other_error_is_its_type_and_first_line() -> None:
     assert told["what"].startswith("the trainer failed: KeyError: ")
     assert explain(ValueError("\n first\n second"))["what"] == "the trainer failed: ValueError: first"
     assert len(explain(ValueError("x" * 9999))["what"]) < 600
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1491072 vs 1490960"),
+    ],
+)
+def test_a_full_disk_is_told_as_one(error: Exception) -> None:
+    """Also where torch speaks of positions in a container."""
+    told = explain(error)
+    assert told["what"].startswith("the trainer could not write: ")
+    assert "Make room" in told["mend"]
