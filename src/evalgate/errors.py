@@ -10,6 +10,7 @@ EvalgateError
 │   └── MissingExtraError      an optional library that is not installed
 ├── TrainingError         the trainer failed, was killed, or its loss is no number: no version appeared
 ├── TrackerError          an experiment tracker or model registry could not be written: shown, never a verdict
+├── JudgeError            a judge or the library around it failed as a whole: every metric that needed it is ERROR
 ├── EngineError           the engine could not answer: every gate that needed it is ERROR
 └── ScorerError           a scorer raised or returned no number: the metric is ERROR
 """
@@ -72,6 +73,10 @@ class TrainingError(EvalgateError):
 
 class TrackerError(EvalgateError):
     """An experiment tracker or a model registry could not be written; it is shown and changes no verdict."""
+
+
+class JudgeError(EvalgateError):
+    """A judge, or the process of a judge library, failed to start, to answer or to stay alive."""
 
 
 class EngineError(EvalgateError):

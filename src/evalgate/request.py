@@ -21,6 +21,8 @@ class Request:
         continuations: where given, nothing is generated: the answer is the log-likelihood of each after the prompt.
         max_tokens, temperature, top_p, top_k, stop, json_schema: as in `Sampling`.
         seed: this request's own, derived from the task's seed, the sample and the generation.
+        messages: where given, a conversation whose template the engine applies itself, and `prompt` is empty: endpoints
+            only, since what is behind them keeps its template to itself.
     """
 
     checkpoint: str
@@ -34,6 +36,7 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     json_schema: Mapping[str, Any] | None = None
+    messages: tuple[Mapping[str, str], ...] | None = None
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -43,6 +46,8 @@ class Request:
             "prompt": self.prompt,
             "special_tokens": self.special_tokens,
         }
+        if self.messages is not None:
+            asked["messages"] = [dict(message) for message in self.messages]
         if self.continuations:  # a log-likelihood depends on no sampling parameter
             return asked | {"continuations": list(self.continuations)}
         return asked | {

@@ -38,6 +38,14 @@ doubling = Task(
 )
 """
 
+OTHER_PLUGINS = " ".join(f"-p no:{name}" for name in ("hydra_pytest", "deepeval", "langsmith_plugin", "asyncio"))
+
+
+@pytest.fixture(autouse=True)
+def no_other_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inner runs do without the plugins that judge libraries and Hydra bring: they cost seconds each."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", OTHER_PLUGINS)
+
 
 @dataclass(frozen=True)
 class Project:
@@ -67,7 +75,7 @@ class Project:
             for name, texts in answers.items()
         )
         (self.path / "pyproject.toml").write_text(
-            '[tool.pytest.ini_options]\naddopts = "-p no:cacheprovider -p no:hydra_pytest"\n'
+            '[tool.pytest.ini_options]\naddopts = "-p no:cacheprovider"\n'
             f'[tool.evalgate]\n{settings}\n[tool.evalgate.engine]\nname = "fake"\n{engine}\n{tables}\n'
         )
 

@@ -11,9 +11,9 @@ import evalgate
 
 ROOT = Path(evalgate.__file__).parent
 RANKS = {
-    0: "errors digest checkpoint request task evaluation stats compare gate power scoring prompt plan text version",
+    0: "errors digest checkpoint request task evaluation stats compare gate power scoring prompt plan text version instrument",
     1: "samples preflight chat engines cache store ledger lock config report importers"
-    " training trackers versions leakage",
+    " training trackers versions leakage judges",
     2: "evaluate rescore noise session accept records doctor publishing finetune reproduce runs diff promote"
     " gated sweep nightly bisect lightning",
     3: "plugin cli __init__ __main__",

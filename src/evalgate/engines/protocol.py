@@ -76,7 +76,9 @@ def request_to_json(request: Request) -> dict[str, Any]:
 
 def request_from_json(value: Mapping[str, Any]) -> Request:
     """A request."""
-    return Request(**{**value, "continuations": tuple(value["continuations"]), "stop": tuple(value["stop"])})
+    messages = value["messages"]
+    tuples = {name: tuple(value[name]) for name in ("continuations", "stop")}
+    return Request(**{**value, **tuples, "messages": None if messages is None else tuple(messages)})
 
 
 def completion_to_json(completion: Completion) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from evalgate.evaluation import Metric
 
 if TYPE_CHECKING:
     from evalgate.gate import Gate
+    from evalgate.instrument import Instrument
     from evalgate.request import Completion
     from evalgate.task import Sample
 
@@ -54,6 +55,7 @@ class Scorer:
         code: a function of the user whose source, and all that it names, is in the digest.
         check: says why a sample can never be scored (no target, a label that is no option), else `None`; asked when
             eval data is read, so that no engine starts for data that cannot be scored.
+        judge: what gives the score where no code does; its range is the scorer's, and `score` is never called.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Scorer:
     version: int = 1
     code: Callable[..., Any] | None = None
     check: Callable[[Sample], str | None] | None = None
+    judge: Instrument | None = None
 
     def __post_init__(self) -> None:
         where = f"scorer {self.name!r}"
@@ -96,6 +99,8 @@ class Scorer:
             from evalgate.scoring.code import code_digest
 
             identity["code"] = code_digest(self.code)
+        if self.judge is not None:  # all but models and versions, which have a digest of their own
+            identity["judge"] = {name: value for name, value in self.judge.content.items() if name != "identity"}
         return Metric(
             name=self.name,
             digest=digest(identity),
@@ -104,7 +109,19 @@ class Scorer:
             binary=self.binary,
             higher_is_better=self.higher_is_better,
             weighted=self.weight is not None,
+            judge=self.judge.digest if self.judge else None,
         )
+
+
+def judged(
+    name: str, judge: Instrument, *, gate: Gate | None = None, check: Callable[[Sample], str | None] | None = None
+) -> Scorer:
+    """The scorer of a judge: its range is the judge's, and sessions ask the judge where they would call code."""
+
+    def score(completion: Completion, sample: Sample) -> Score:
+        raise ScorerError("is a judge's: it is asked by a session", where=f"scorer {name}, sample {sample.id}")
+
+    return Scorer(name, score, low=judge.low, high=judge.high, gate=gate, check=check, judge=judge)
 
 
 def apply(scorer: Scorer, completion: Completion, sample: Sample) -> Score:
