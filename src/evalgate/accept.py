@@ -79,7 +79,7 @@ def accept(
             )
         if faults := evaluation.errors:
             raise RecordError(
-                f"{len(faults)} of {len(evaluation.rows)} rows have no answer ({faults[0].error})",
+                f"{len(faults)} of {len(evaluation.rows)} rows have no answer or score ({faults[0].fault})",
                 where=evaluation.task,
                 mend="An incomplete evaluation cannot be accepted: run it again.",
             )

@@ -74,7 +74,8 @@ class Row:
         weight: bytes scored, for weighted metrics; 1 elsewhere.
         finish: per generation `stop`, `length` or `score`.
         tokens: prompt and completion tokens, summed over generations.
-        error: why this row has no scores (an engine or scorer fault, one line).
+        error: why there is no answer (an engine fault, one line); then there are no scores either.
+        faults: metric name to why it has no score here (a scorer's or judge's fault, one line); the others have theirs.
         look: 0 for the samples of the task, from 1 for its reserve: the step in which it is drawn.
         margin: smallest gap in nats between the best and the second-best token of a greedy generation; outside the
             digest, since last bits differ between machines that write the same text.
@@ -95,10 +96,16 @@ class Row:
     error: str | None = None
     look: int = 0
     margin: float | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The row's JSON object without fields that hold their default, so that baselines stay small and readable."""
         return {name: value for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
+
+    @property
+    def fault(self) -> str | None:
+        """Why a score is missing, the first reason of several."""
+        return self.error or next(iter(self.faults.values()), None)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -217,8 +224,8 @@ class Evaluation:
 
     @property
     def errors(self) -> tuple[Row, ...]:
-        """Rows without an answer; with any, the evaluation is incomplete: it can neither pass nor be accepted."""
-        return tuple(row for row in self.rows if row.error)
+        """Rows without an answer or a score; with any, the evaluation is incomplete and cannot be accepted."""
+        return tuple(row for row in self.rows if row.fault)
 
     def unscored(self, name: str) -> tuple[Row, ...]:
         """Rows that make a metric incomplete: those with an error, and those without a score of its."""
@@ -291,7 +298,7 @@ class Evaluation:
                     "output": row.outputs[0] if row.outputs else None,
                     "target": row.target,
                     "cluster": row.cluster,
-                    "error": row.error,
+                    "error": row.fault,
                 }
                 for row in self.rows
             ]

@@ -197,10 +197,9 @@ def measure(asked: Canary, completions: Mapping[str, Completion], engine: Mappin
             continue
         differ.append(f"{again.plan.id}::{row.id}")
         then, now = (_scored(again, answer) for answer in (_recorded(again, completion), completion))
-        if error := then.error or now.error:
-            errors.append(f"{again.plan.id}: {error}")
-            continue
-        for name in (name for name, score in now.scores.items() if score != then.scores[name]):
+        if fault := then.fault or now.fault:
+            errors.append(f"{again.plan.id}: {fault}")
+        for name in (name for name, score in now.scores.items() if score != then.scores.get(name, score)):
             flips[f"{again.plan.id}::{name}"] = (*flips.get(f"{again.plan.id}::{name}", ()), row.id)
     noise = max(moved, default=None)
     return NoiseFloor(asked.checkpoint.name, prompts, tuple(differ), flips, noise, dict(engine), tuple(errors))
@@ -220,7 +219,7 @@ def _recorded(again: Again, completion: Completion) -> Completion:
 def _scored(again: Again, answer: Completion) -> Row:
     """The scores of one text, by today's scorers on either side, so that a changed scorer flips nothing."""
     task = again.plan.task
-    readers = {scorer: (answer,) for scorer in task.scorers if scorer.continuations is None}
+    readers = {s: (answer,) for s in task.scorers if s.continuations is None and s.judge is None}
     return scored(replace(again.row, scores={}, notes={}), task, again.question.sample, readers)
 
 

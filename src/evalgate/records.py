@@ -206,7 +206,7 @@ def describe(record: Evaluation) -> list[str]:
         if record.look
         else None,
         "accepted": f"{accepted.at} by {accepted.by}: {accepted.why}" if accepted else None,
-        "incomplete": f"{len(record.errors)} rows without an answer" if record.errors else None,
+        "incomplete": f"{len(record.errors)} rows without an answer or a score" if record.errors else None,
     }
     lines = [f"{name:12} {value}" for name, value in facts.items() if value is not None]
     return lines + [f"{m.name:12} {record.mean(m.name):.4f}  scorer {short(m.digest)}" for m in record.metrics]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evalgate.asking import Progress
 from evalgate.digest import short
 from evalgate.errors import InputError
-from evalgate.evaluate import Progress
 from evalgate.finetune import Recipe, publish_exports, recipe_of, train_recipe
 from evalgate.preflight import DigestMemo
 from evalgate.training.job import config_from_json

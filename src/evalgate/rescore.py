@@ -38,7 +38,7 @@ def rescore(evaluation: Evaluation, task: Task, samples: Iterable[Sample]) -> Ev
 
     Only scorers of text are asked: log-likelihoods are not stored, so a changed scorer of those stays incomparable. A
     row whose question is asked otherwise today has no score of the scorers that changed, since they may look at what
-    changed; a row on which one of them fails is an error.
+    changed; a row on which one of them fails has that as its fault.
 
     Args:
         evaluation: a record.
@@ -74,6 +74,7 @@ def _row(row: Row, task: Task, sample: Sample | None, again: Sequence[Scorer]) -
         row,
         scores={name: score for name, score in row.scores.items() if name not in names},
         notes={name: note for name, note in row.notes.items() if name not in names},
+        faults={name: why for name, why in row.faults.items() if name not in names},
     )
     if sample is None:
         return bare

@@ -96,7 +96,7 @@ def run(
         plans = [made.plan(name, task)[0] for name, task in tasks().items()]
         asked = canary(baselines or {}, plans, v1)
         answers = made.answer(Plan(tuple(plans)), asked.requests)
-        floor = measure(asked, answers.canary, made.reported(v1)) if baselines else None
+        floor = measure(asked, answers.canary, made.asker.reported(v1)) if baselines else None
         made.close()
     records = {plan.id: assemble(plan, answers.completions, environment={}, provenance={}, policy={}) for plan in plans}
     return Run(records, told.said, floor)

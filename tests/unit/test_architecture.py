@@ -14,7 +14,7 @@ RANKS = {
     0: "errors digest checkpoint request task evaluation stats compare gate power scoring prompt plan text version instrument",
     1: "samples preflight chat engines cache store ledger lock config report importers"
     " training trackers versions leakage judges",
-    2: "evaluate rescore noise session accept records doctor publishing finetune reproduce runs diff promote"
+    2: "asking evaluate rescore judging noise session accept records doctor publishing finetune reproduce runs diff promote"
     " gated sweep nightly bisect lightning",
     3: "plugin cli __init__ __main__",
 }

@@ -104,10 +104,10 @@ def test_what_is_known_is_not_asked_again(checkpoint: Checkpoint, cache: Cache, 
     told = Told()
     second = evaluator(checkpoint, cache, tmp_path, told)
     other = run(second, twice())
-    assert not second.started
+    assert not second.asker.started
     assert other.digest == one.digest
     assert told.said == ["6 of 6", "stop"]
-    assert second.environment(checkpoint) == first.environment(checkpoint)
+    assert second.asker.environment(checkpoint) == first.asker.environment(checkpoint)
 
 
 def test_a_crash_loses_nothing_that_was_counted(checkpoint: Checkpoint, cache: Cache, tmp_path: Path) -> None:
@@ -157,18 +157,25 @@ def test_an_error_is_never_a_score(checkpoint: Checkpoint, cache: Cache, tmp_pat
     assert "s3" in str(broken.error)
 
 
-def test_a_scorer_that_raises_is_an_error_of_its_row(checkpoint: Checkpoint, cache: Cache, tmp_path: Path) -> None:
-    """A user's function that divides by zero on one sample is named there, and nowhere counted."""
+def test_a_scorer_that_raises_is_a_fault_of_its_metric_alone(
+    checkpoint: Checkpoint, cache: Cache, tmp_path: Path
+) -> None:
+    """A user's function that divides by zero on one sample is named there; other metrics keep that sample's score."""
 
     def shaky(output: str, sample: object) -> float:
         return 1 / (int(output) - 4) if output.isdecimal() else 0.0
 
     made = evaluator(checkpoint, cache, tmp_path)
-    result = run(made, twice(scorers=[function(shaky, low=-10, high=10)]))
+    result = run(made, twice(scorers=[function(shaky, low=-10, high=10), exact_match()]))
     made.close()
     (broken,) = result.errors
     assert broken.id == "s2"
-    assert "ZeroDivisionError" in str(broken.error)
+    assert broken.error is None
+    assert list(broken.faults) == ["shaky"]
+    assert "ZeroDivisionError" in broken.faults["shaky"]
+    assert broken.scores == {"exact_match": 1.0}
+    assert [row.id for row in result.unscored("shaky")] == ["s2"]
+    assert result.unscored("exact_match") == ()
 
 
 def completions(plan_texts: Mapping[str, str]) -> dict[str, Completion]:
@@ -208,7 +215,7 @@ def test_the_canary_rides_along_past_the_cache(checkpoint: Checkpoint, cache: Ca
     # The same engine identity with other answers: what a cache cannot know of a machine that is noisy.
     told = Told()
     noisy = evaluator(checkpoint, cache, tmp_path, told, answers=ANSWERS | {"twice 1:": "noise", "new 1:": "2"})
-    noisy._engine_digest = before._engine_digest
+    noisy.asker.engine_digest = before.asker.engine_digest
     (new,) = noisy.plan("suite/new", twice(prompt="new {{ a }}:"))
     asked = old.questions[1].generations
     given = noisy.answer(Plan((new, old)), asked)
@@ -216,7 +223,7 @@ def test_the_canary_rides_along_past_the_cache(checkpoint: Checkpoint, cache: Ca
     assert given.canary[asked[0].id].text == "noise"
     assert given.completions[asked[0].id] == known[asked[0].id]
     assert (given.cached, given.generated, told.done) == (6, 6, 6)
-    key = cache_key(asked[0], before._engine_digest)
+    key = cache_key(asked[0], before.asker.engine_digest)
     assert cache.get([key])[key].text == "2"
 
 
@@ -228,7 +235,9 @@ def test_a_canary_that_the_plan_asks_too_is_asked_once(checkpoint: Checkpoint, c
     given = made.answer(Plan((plan,)), asked)
     made.close()
     assert given.canary == {asked[0].id: given.completions[asked[0].id]}
-    assert given.generated == len(cache.get(cache_key(r, made._engine_digest) for r in Plan((plan,)).requests)) == 6
+    assert (
+        given.generated == len(cache.get(cache_key(r, made.asker.engine_digest) for r in Plan((plan,)).requests)) == 6
+    )
 
 
 def test_a_canary_starts_no_engine(checkpoint: Checkpoint, cache: Cache, tmp_path: Path) -> None:
@@ -236,13 +245,13 @@ def test_a_canary_starts_no_engine(checkpoint: Checkpoint, cache: Cache, tmp_pat
     first = evaluator(checkpoint, cache, tmp_path)
     (plan,) = first.plan("suite/twice", twice())
     first.answer(Plan((plan,)))
-    assert first.reported(checkpoint)["determinism"] == "batch-invariant"
+    assert first.asker.reported(checkpoint)["determinism"] == "batch-invariant"
     first.close()
     second = evaluator(checkpoint, cache, tmp_path)
     given = second.answer(Plan((plan,)), plan.questions[0].generations)
-    assert not second.started
+    assert not second.asker.started
     assert given.canary == {}
-    assert second.reported(checkpoint) == second.engine_identity
+    assert second.asker.reported(checkpoint) == second.asker.engine_identity
 
 
 def test_further_checkpoints_answer_canaries_and_are_not_evaluated(
@@ -259,7 +268,7 @@ def test_further_checkpoints_answer_canaries_and_are_not_evaluated(
     (plan,) = made.plan("suite/twice", twice())
     asked = Request(v0.digest, "twice 3:")
     assert made.answer(Plan((plan,)), [asked]).canary[asked.id].text == "6"
-    assert cache.get_environment(made._engine_digest, v0.digest) is None, "nothing of v0's was recorded"
+    assert cache.get_environment(made.asker.engine_digest, v0.digest) is None, "nothing of v0's was recorded"
     config.write_text((V1 / "config.json").read_text())
     (other,) = made.plan("suite/new", twice(prompt="new {{ a }}:"))
     with pytest.raises(CheckpointError, match="changed while"):
@@ -299,9 +308,9 @@ def test_a_chat_goes_through_the_template_once(checkpoint: Checkpoint, cache: Ca
     assert "twice 1" in plan.questions[1].prompt
     assert plan.questions[1].prompt != "twice 1"
     unable = evaluator(checkpoint, cache, tmp_path)
-    unable._renderer = None
+    unable.asker._renderer = None
     (again,) = unable.plan("suite/twice", task)
-    assert unable._renderer is None, "remembered prompts need no renderer"
+    assert unable.asker._renderer is None, "remembered prompts need no renderer"
     assert [q.prompt for q in again.questions] == [q.prompt for q in plan.questions]
 
 

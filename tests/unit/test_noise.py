@@ -361,7 +361,7 @@ def test_a_canary_through_the_evaluator(tmp_path: Path) -> None:
         asked = canary({plan.id: baseline}, [plan, fresh], v1)
         given = made.answer(Plan((plan, fresh)), asked.requests)
         made.close()
-    floor = measure(asked, given.canary, made.reported(v1))
+    floor = measure(asked, given.canary, made.asker.reported(v1))
     assert (floor.prompts, floor.identical, floor.noise) == (6, True, 0.0)
     changed = altered(baseline, {"s2": {"outputs": ("2",), "scores": {"exact_match": 1.0}}})
     shown = measure(canary({plan.id: changed}, [plan], v1), given.canary, {})

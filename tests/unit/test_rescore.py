@@ -153,7 +153,7 @@ def test_notes_are_renewed() -> None:
 
 
 def test_a_fault_on_a_stored_output_is_an_error_and_no_score() -> None:
-    """The row of which the scorer breaks has an error that names it, and loses its other scores as in a run."""
+    """The row of which the scorer breaks has a fault that names it, and keeps its other scores as in a run."""
 
     def shaky(output: str, sample: Sample) -> float:
         return 1 / (int(output) - 3)
@@ -161,9 +161,9 @@ def test_a_fault_on_a_stored_output_is_an_error_and_no_score() -> None:
     made = task(exact_match(), function(shaky, name="shaky", low=-9, high=9))
     again = view(recorded(task(exact_match()), off_by_one), made)
     (broken,) = again.errors
-    assert (broken.id, broken.scores) == ("s2", {})
-    assert "ZeroDivisionError" in str(broken.error)
-    assert len(again.unscored("exact_match")) == 1
+    assert (broken.id, broken.scores) == ("s2", {"exact_match": 0.0})
+    assert "ZeroDivisionError" in str(broken.fault)
+    assert (len(again.unscored("shaky")), len(again.unscored("exact_match"))) == (1, 0)
 
 
 def test_what_no_record_keeps_is_not_invented() -> None:
@@ -171,7 +171,7 @@ def test_what_no_record_keeps_is_not_invented() -> None:
     length = Scorer("length", lambda completion, _: completion.completion_tokens, high=None)
     again = view(recorded(task(exact_match()), off_by_one), task(exact_match(), length))
     assert len(again.errors) == 6
-    assert "completion_tokens" in str(again.errors[0].error)
+    assert "completion_tokens" in str(again.errors[0].fault)
 
 
 def test_why_an_answer_ended_is_kept() -> None:

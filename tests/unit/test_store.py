@@ -482,7 +482,7 @@ def test_only_an_accepted_complete_record_of_the_task_is_a_baseline(tmp_path: Pa
     with pytest.raises(RecordError, match="baseline of test_sums/add, expected test_sums/sub"):
         parse_baseline(serialise(make_evaluation(acceptance=ACCEPTED)), "x", "test_sums/sub")
     broken = make_evaluation(rows=(make_row("a"), replace(make_row("b"), scores={}, error="out of memory")))
-    with pytest.raises(RecordError, match="1 of 2 samples have no answer, first 'b': out of memory"):
+    with pytest.raises(RecordError, match="1 of 2 samples have no answer or score, first 'b': out of memory"):
         parse_baseline(serialise(replace(broken, acceptance=ACCEPTED)), "x")
     with pytest.raises(RecordError, match="1 of 2 samples"):
         write_baseline(tmp_path / "b.jsonl", broken, ACCEPTED)

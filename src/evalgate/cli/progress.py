@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ConsoleProgress:
-    """Implements `evalgate.evaluate.Progress`."""
+    """Implements `evalgate.asking.Progress`."""
 
     def __init__(self, console: Console) -> None:
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))

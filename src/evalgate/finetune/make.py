@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evalgate.asking import Progress
 from evalgate.checkpoint import Checkpoint
 from evalgate.errors import ConfigError, TrainingError
-from evalgate.evaluate import Progress
 from evalgate.finetune.recipe import NAME, Recipe, described, relative
 from evalgate.lock import alone
 from evalgate.preflight import clean_view, read_checkpoint

@@ -195,7 +195,7 @@ def _fault(member: Member) -> str | None:
         return "the evaluation has no samples"
     if unscored:
         first = unscored[0]
-        why = first.error or f"no score for {member.metric}"
+        why = first.error or first.faults.get(member.metric) or f"no score for {member.metric}"
         return f"{len(unscored)} of {len(rows)} samples have no score, the first is {first.id}: {why}"
     return _collapsed(candidate)
 

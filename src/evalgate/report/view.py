@@ -339,7 +339,7 @@ def _task_facts(evaluation: Evaluation) -> Mapping[str, Any]:
         "record": evaluation.record,
         "samples": f"{len(evaluation.rows):,}",
         **({"samples of the reserve": f"{sum(row.look > 0 for row in evaluation.rows):,}"} if evaluation.look else {}),
-        "samples without an answer": f"{len(evaluation.errors):,}",
+        "samples without an answer or a score": f"{len(evaluation.errors):,}",
         "answers cut at max_tokens": f"{sum('length' in row.finish for row in evaluation.rows):,}",
         "eval data": evaluation.samples,
         "prompt": evaluation.prompt,

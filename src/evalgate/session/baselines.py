@@ -82,7 +82,7 @@ class Views:
             said.append(f"none of {name}'s stored outputs answers a question as it is asked now")
             return record
         before = {row.id for row in record.errors}
-        faults = [row.error for row in view.errors if row.id not in before]
+        faults = [row.fault for row in view.errors if row.id not in before]
         failed = f" ({len(faults)} could not be, first {faults[0]})" if faults else ""
         said.append(f"{name}'s stored outputs were scored again{failed}")
         return view

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalgate import __version__
+from evalgate.asking import Progress
 from evalgate.cache import Cache
 from evalgate.checkpoint import Checkpoint
 from evalgate.config import Config
 from evalgate.engines import EngineSettings
 from evalgate.errors import ConfigError, EngineError, RecordError, TrainingError
-from evalgate.evaluate import Evaluator, Progress, assemble
+from evalgate.evaluate import Evaluator, assemble
 from evalgate.evaluation import Evaluation
 from evalgate.gate import Verdict, decide
 from evalgate.ledger import Ledger
@@ -282,26 +283,30 @@ class Session:
     def _evaluate(self, plans: Mapping[tuple[str, str], TaskPlan]) -> None:
         if not plans:
             return
+        asker = self.evaluator.asker
         tasks = {task_id: self.baselines.of(self.declared[task_id]) for task_id, _ in plans}
         baselines = {task_id: found for task_id, found in tasks.items() if found}
         asked = None
-        if not self.evaluator.started:  # once, with what starts the engine
+        if not asker.started:  # once, with what starts the engine
             chosen = (canary(baselines, plans.values(), checkpoint) for checkpoint in self.evaluator.known)
             asked = next((found for found in chosen if found.asked), None)
         answers = self.evaluator.answer(Plan(tuple(plans.values())), asked.requests if asked else ())
         self.lines.append(
             f"{answers.generated} answers generated in {answers.seconds:.1f} s, {answers.cached} from the cache"
-            + ("" if self.evaluator.started else " (no engine started)")
+            + ("" if asker.started else " (no engine started)")
         )
         if asked and answers.generated:
-            self.floor = measure(asked, answers.canary, self.evaluator.reported(asked.checkpoint))
+            self.floor = measure(asked, answers.canary, asker.reported(asked.checkpoint))
             self.lines.append(self.floor.said)
         for (task_id, name), plan in plans.items():
             gates = {"gates": gates_of(plan.task), "golden": list(plan.task.golden)}
             self.evaluations[task_id, name] = assemble(
                 plan,
                 answers.completions,
-                environment={"engine": self.evaluator.environment(plan.checkpoint), "platform": platform.platform()},
+                environment={
+                    "engine": self.evaluator.asker.environment(plan.checkpoint),
+                    "platform": platform.platform(),
+                },
                 provenance=self._provenance(self.declared[task_id], self.candidates[name]),
                 policy={**self._policy_entry(), **gates, "last_look": self.last_look(self.declared[task_id])},
             )
@@ -379,12 +384,15 @@ class Session:
         return next((v for v in verdicts if (v.task, v.metric) == (selected.task, selected.metric)), None)
 
     def fault(self, selected: Selected) -> str | None:
-        """Why what was recorded for a test is no evaluation: the engine failed, or samples have no answer."""
+        """Why what was recorded for a test is no evaluation: the engine failed, or samples have no answer or score."""
         evaluation = self.evaluations.get((selected.task, selected.candidate))
         if self.error or evaluation is None:
             return self.error or self.untrained.get(selected.candidate, "nothing was recorded")
-        errors = evaluation.errors
-        return f"{len(errors)} of {len(evaluation.rows)} samples have no answer: {errors[0].error}" if errors else None
+        unscored = evaluation.unscored(selected.metric)
+        if not unscored:
+            return None
+        why = unscored[0].error or unscored[0].faults.get(selected.metric) or f"no score for {selected.metric}"
+        return f"{len(unscored)} of {len(evaluation.rows)} samples have no {selected.metric}: {why}"
 
     def missing_required(self, ran: Iterable[Selected]) -> list[str]:
         """Members that `required` names and that did not run: a skipped gate is never a pass."""

@@ -62,7 +62,6 @@ def write_baseline(path: Path, evaluation: Evaluation, acceptance: Acceptance) -
 
 def _complete(evaluation: Evaluation, where: str) -> None:
     if errors := evaluation.errors:
-        what = (
-            f"{len(errors)} of {len(evaluation.rows)} samples have no answer, first {errors[0].id!r}: {errors[0].error}"
-        )
+        first = f"first {errors[0].id!r}: {errors[0].fault}"
+        what = f"{len(errors)} of {len(evaluation.rows)} samples have no answer or score, {first}"
         raise RecordError(what, where=where, mend="Only a complete evaluation can be a baseline: run it again.")

@@ -127,5 +127,6 @@ ROW: Shape = {
     "error": _TEXT,
     "look": _COUNT,
     "margin": (lambda value: _number(value) and value >= 0, "a finite number from 0"),
+    "faults": _TEXT_MAP,
 }
 ROW_REQUIRED = frozenset(f.name for f in fields(Row) if f.default is MISSING and f.default_factory is MISSING)
