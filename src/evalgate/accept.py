@@ -100,7 +100,7 @@ def _write(
     before = read_baseline(path)
     anchor = before.acceptance.anchor if before and before.acceptance and not new_anchor else evaluation.digest
     acceptance = Acceptance(
-        by=_person(root),
+        by=person(root),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         why=why.strip(),
         previous=before.digest if before else None,
@@ -188,7 +188,7 @@ def selection_advice(done: Sequence[Accepted], *, model: str, suites: str, entri
     return " ".join(said)
 
 
-def _person(root: Path) -> str:
+def person(root: Path) -> str:
     """Who git says is at work here, else the login name."""
     found = [
         subprocess.run(["git", "config", key], cwd=root, capture_output=True, text=True, check=False).stdout.strip()

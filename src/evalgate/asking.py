@@ -39,6 +39,28 @@ class Progress(Protocol):
         """Nothing more will come."""
 
 
+class Relay:
+    """A `Progress` that passes on what is said, and counts only where it is told to: its owner knows the total."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.counting = progress, False
+
+    def start(self, total: int, known: int, unit: str = "answers") -> None:
+        """The owner has started."""
+
+    def advance(self, count: int, note: str = "") -> None:
+        """So many more, where they count."""
+        if self.counting:
+            self.progress.advance(count, note)
+
+    def say(self, text: str) -> None:
+        """Passed on."""
+        self.progress.say(text)
+
+    def stop(self) -> None:
+        """The owner stops."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """Completions by request id, and where they came from.
@@ -111,7 +133,9 @@ class Asker:
             known = known | fresh
         return [known[key] for key in keys]
 
-    def answer(self, requests: Sequence[Request], canary: Sequence[Request] = (), unit: str = "answers") -> Answers:
+    def answer(
+        self, requests: Sequence[Request], canary: Sequence[Request] = (), *, remember: bool = True
+    ) -> Answers:
         """Every request answered: from the cache where it can be, by the engine where it must be.
 
         Each finished completion is in the cache before it counts, so a killed run resumes where it was. The canary's
@@ -122,19 +146,21 @@ class Asker:
             EngineError: the engine failed; what it had answered is kept.
         """
         keys = {cache_key(request, self.engine_digest): request for request in requests}
-        known = {keys[key].id: completion for key, completion in self.cache.get(keys).items()}
+        known = {keys[key].id: completion for key, completion in (self.cache.get(keys) if remember else {}).items()}
         missing = {request.id: request for request in requests if request.id not in known}
-        self.progress.start(len(keys), len(known), unit)
+        self.progress.start(len(keys), len(known))
         began = monotonic()
         try:
-            made = dict(self._generate(missing, canary)) if missing else {}
+            made = dict(self._generate(missing, canary, remember)) if missing else {}
         finally:
             self.progress.stop()
         fresh = {name: completion for name, completion in made.items() if name in missing}
         again = {request.id: made[request.id] for request in canary if request.id in made}
         return Answers(known | fresh, len(known), len(fresh), monotonic() - began, again)
 
-    def _generate(self, requests: Mapping[str, Request], canary: Sequence[Request]) -> Iterator[tuple[str, Completion]]:
+    def _generate(
+        self, requests: Mapping[str, Request], canary: Sequence[Request], remember: bool
+    ) -> Iterator[tuple[str, Completion]]:
         """Stream answers from the engine into the cache; what counts is stored, also when the stream breaks."""
         pending: list[Completion] = []
         verified: set[str] = set()
@@ -148,7 +174,8 @@ class Asker:
                     verify_unchanged(checkpoint, self.cache.files)
                     verified.add(checkpoint.digest)
             kept = [completion for completion in pending if completion.request in requests]
-            self.cache.put(((requests[completion.request], completion) for completion in kept), self.engine_digest)
+            if remember:
+                self.cache.put(((requests[done.request], done) for done in kept), self.engine_digest)
             self.progress.advance(len(kept))
             pending.clear()
             flushed = monotonic()

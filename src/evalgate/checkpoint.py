@@ -1,4 +1,4 @@
-"""A checkpoint: a model version on disk, identified by the digest of its content."""
+"""A checkpoint: a model version on disk, identified by the digest of its content, or one behind an endpoint."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ class Checkpoint:
     """What evalgate knows of a version after preflight; nothing here names a path except `path`, which is no identity.
 
     Attributes:
-        name: what tables, test ids and reports call it (the folder's name).
-        path: the absolute folder, or `None` for a checkpoint that is known only from a record.
-        kind: `full` weights, or a PEFT `adapter` over `base`.
-        weights: digest of the weights and the configuration that gives them meaning (an adapter's canonical config).
+        name: what tables, test ids and reports call it (the folder's name; of an endpoint, the model asked for).
+        path: the absolute folder, the address of an endpoint, or `None` for a checkpoint that is known only from a
+            record.
+        kind: `full` weights, a PEFT `adapter` over `base`, or an `endpoint` whose weights nobody here sees.
+        weights: digest of the weights and the configuration that gives them meaning (an adapter's canonical config);
+            of an endpoint, of address, model and revision: names, since it shows nothing else.
         tokenizer: digest of the tokenizer's files (the base's, where an adapter brings none).
         template: digest of the chat template, `None` without one.
         architecture: the first of config.json's `architectures`, of the base for an adapter.
@@ -33,7 +35,7 @@ class Checkpoint:
 
     name: str
     path: str | None
-    kind: Literal["full", "adapter"]
+    kind: Literal["full", "adapter", "endpoint"]
     weights: str
     tokenizer: str
     template: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -35,6 +36,42 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeConfig:
+    """`[tool.evalgate.judges.NAME]`: one model that judges ask, on this machine or behind an endpoint.
+
+    Attributes:
+        model: a checkpoint's folder, `name@revision` or `models:/name@alias`; with `url`, the name that is asked there.
+        url: base address of an OpenAI-compatible endpoint, ending in `/v1`; `None` for a model on this machine.
+        revision: what an endpoint's model is called apart from its name: change it when the model behind it changes.
+        base: where an adapter's base lies, `None` for where the adapter says.
+        engine: which engine runs a model on this machine, with its options, or with an endpoint's limits.
+    """
+
+    model: str
+    url: str | None = None
+    revision: str | None = None
+    base: str | None = None
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgesConfig:
+    """`[tool.evalgate.judges]`.
+
+    Attributes:
+        default: name of the judge that metrics ask which name none: what the key `judge` says, else the only one.
+        python: interpreter of an environment with the judge libraries, `None` for this one.
+        kappa: Cohen's kappa with people from which on a judge may block.
+        models: name to judge, from the tables `[tool.evalgate.judges.NAME]`.
+    """
+
+    default: str | None = None
+    python: str | None = None
+    kappa: float = 0.6
+    models: Mapping[str, JudgeConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """`[tool.evalgate]`. Folders are relative to the project's root.
 
@@ -52,6 +89,7 @@ class Config:
         seed: number of another measurement, whose draws are independent of the first's; `None` is the first.
         policy: how verdicts are reached; its fields are keys of the table.
         engine: see `EngineConfig`.
+        judges: see `JudgesConfig`.
     """
 
     suites: str = "evalsuites"
@@ -66,6 +104,7 @@ class Config:
     seed: int | None = None
     policy: Policy = field(default_factory=Policy)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    judges: JudgesConfig = field(default_factory=JudgesConfig)
 
     def registry_at(self, root: Path, environ: Mapping[str, str] | None = None) -> str:
         """Address of the MLflow registry in which `models:/name@alias` is looked up and aliases are mirrored."""
@@ -93,26 +132,95 @@ def load_config(rootdir: Path, overrides: Mapping[str, Any]) -> Config:
         ConfigError: no TOML, an unknown key (with the nearest one there is), a value of the wrong type or out of range.
     """
     path = rootdir / "pyproject.toml"
-    settings = {key: _checked(key, value, f"{path} [tool.evalgate]") for key, value in _flat(_table(path)).items()}
+    table = _table(path)
+    judges = _judges(table.pop("judges", {}), rootdir, f"{path} [tool.evalgate.judges")
+    settings = {key: _checked(key, value, f"{path} [tool.evalgate]") for key, value in _flat(table).items()}
     for folder in ("base", "baseline_model"):
         if settings.get(folder):
             settings[folder] = str(rootdir / settings[folder])
     typed = {key: value for key, value in overrides.items() if value is not None}
     settings |= {key: _checked(key, value, f"--eval-{_option(key)}") for key, value in typed.items()}
 
+    if "judge" in settings:
+        place, named = (Path.cwd(), "--eval-judge") if "judge" in typed else (rootdir, f"{path} [tool.evalgate]")
+        judges = _chosen(judges, settings.pop("judge"), place, named)
+    elif len(judges.models) == 1:
+        judges = replace(judges, default=next(iter(judges.models)))
     policy = {_POLICY[key]: value for key, value in settings.items() if key in _POLICY}
     engine = {key.removeprefix(_ENGINE): value for key, value in settings.items() if key.startswith(_ENGINE)}
-    named = {f.name for f in fields(EngineConfig)} - {"options"}
     return Config(
         **{key: value for key, value in settings.items() if key not in _POLICY and not key.startswith(_ENGINE)},
         policy=replace(Policy(), **policy),
-        engine=EngineConfig(
-            **{key: value for key, value in engine.items() if key in named},
-            options={key: value for key, value in engine.items() if key not in named},
-        ),
+        judges=judges,
+        engine=_engine(engine),
     )
 
 
+def _engine(given: Mapping[str, Any]) -> EngineConfig:
+    """Our own keys, and what is the engine's."""
+    named = {f.name for f in fields(EngineConfig)} - {"options"}
+    return EngineConfig(
+        **{key: value for key, value in given.items() if key in named},
+        options={key: value for key, value in given.items() if key not in named},
+    )
+
+
+def _judges(table: Any, rootdir: Path, where: str) -> JudgesConfig:
+    """The judges' table: scalars are about all of them, each table in it is one."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"judges = {_shown(table)}: expected a table", where=f"{where}]", mend=_JUDGES_MEND)
+    tables = {name: value for name, value in table.items() if isinstance(value, dict)}
+    scalars = {name: value for name, value in table.items() if name not in tables}
+    for key, value in scalars.items():
+        _obeyed(key, value, _JUDGES_RULES, f"{where}]")
+    models = {name: _judge(name, value, rootdir, f"{where}.{name}]") for name, value in tables.items()}
+    return JudgesConfig(models=models, **scalars)
+
+
+def _judge(name: str, table: Mapping[str, Any], rootdir: Path, where: str) -> JudgeConfig:
+    """One judge: every key that is not ours is its engine's."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise ConfigError(f"{name!r} is no name for a judge", where=where, mend="Use letters, digits, -, _ and dots.")
+    own = {key: value for key, value in table.items() if key in _JUDGE_RULES}
+    for key, value in own.items():
+        _obeyed(key, value, _JUDGE_RULES, where)
+    if "model" not in own:
+        raise ConfigError("the judge has no model", where=where, mend=_JUDGES_MEND)
+    engine = {key: _checked(f"{_ENGINE}{key}", value, where) for key, value in table.items() if key not in own}
+    if "url" in own:
+        engine = {"name": "openai", "url": own["url"], **engine}
+    for folder in ("model", "base"):
+        if folder in own and "url" not in own and (rootdir / own[folder]).is_dir():
+            own[folder] = str(rootdir / own[folder])
+    return JudgeConfig(**own, engine=_engine(engine))
+
+
+def _chosen(judges: JudgesConfig, judge: str, folder: Path, where: str) -> JudgesConfig:
+    """The judges with another default: one of them by name, or a model given as `--model` takes it."""
+    if judge in judges.models:
+        return replace(judges, default=judge)
+    local = folder / judge
+    if not local.is_dir() and not re.search(r"@|:/", judge):
+        near = get_close_matches(judge, judges.models, 1)
+        known = f"There are {', '.join(judges.models)}." if judges.models else _JUDGES_MEND
+        mend = f"Did you mean {near[0]!r}?" if near else known
+        raise ConfigError(f"{judge!r} is neither a judge nor a folder", where=where, mend=mend)
+    name = local.name if local.is_dir() else "judge"
+    model = JudgeConfig(model=str(local.absolute()) if local.is_dir() else judge)
+    return replace(judges, default=name, models={**judges.models, name: model})
+
+
+def _obeyed(key: str, value: Any, rules: Mapping[str, _Rule], where: str) -> None:
+    if key not in rules:
+        near = get_close_matches(key, rules, 1)
+        mend = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(rules))}."
+        raise ConfigError(f"unknown key {key!r}", where=where, mend=mend)
+    good, expected = rules[key]
+    if not good(value):
+        raise ConfigError(f"{key} = {_shown(value)}: expected {expected}", where=where)
+
+
+_JUDGES_MEND = '[tool.evalgate.judges.mine] with model = "runs/judge-v1" makes one; an endpoint has url and model.'
 _ENGINE = "engine."
 # Keys of the table to fields of Policy; `engine` is a table of its own, so the policy about engines has another key.
 _POLICY = {f.name: f.name for f in fields(Policy) if f.name != "engine"} | {"compare_policy": "engine"}
@@ -169,9 +277,21 @@ _RULES: dict[str, _Rule] = {
     "pass_rule": _choice("pooled", "all"),
     "compare_policy": _choice("warn", "strict"),
     "reserve": _choice("keep", "top-up", "confirm"),
+    "judge": _text("runs/judge-v1"),
     "engine.name": _text("vllm"),
     "engine.python": _text("/opt/vllm/bin/python"),
     "engine.start_timeout": (lambda value: _is_number(value) and value > 0, "seconds above 0, such as 600"),
+}
+
+_JUDGES_RULES: dict[str, _Rule] = {
+    "python": _text("/opt/judges/bin/python"),
+    "kappa": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 and below 1, such as 0.6"),
+}
+_JUDGE_RULES: dict[str, _Rule] = {
+    "model": _text("runs/judge-v1"),
+    "url": (_is_address, "an address without a password, such as 'http://localhost:8000/v1'"),
+    "revision": _text("2026-05"),
+    "base": _text("models/base"),
 }
 
 
@@ -205,13 +325,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
         return value
     if key == "engine":
         raise ConfigError(f"engine = {_shown(value)}: expected a table", where=where, mend="[tool.evalgate.engine]")
-    if key not in _RULES:
-        near = get_close_matches(key, _RULES, 1)
-        mend = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(_RULES))}."
-        raise ConfigError(f"unknown key {key!r}", where=where, mend=mend)
-    good, expected = _RULES[key]
-    if not good(value):
-        raise ConfigError(f"{key} = {_shown(value)}: expected {expected}", where=where)
+    _obeyed(key, value, _RULES, where)
     if key == "required":
         return ("all",) if value == "all" else tuple(value)
     return value

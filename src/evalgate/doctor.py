@@ -12,7 +12,8 @@ from typing import Literal
 from evalgate import __version__
 from evalgate.config import load_config, project_root
 from evalgate.engines import EngineSettings, engine_identity
-from evalgate.errors import EvalgateError
+from evalgate.errors import EvalgateError, InputError
+from evalgate.judges.node import PROMPTFOO, find_node, find_promptfoo, node_version
 from evalgate.ledger import Ledger
 
 OPTIONAL = {
@@ -22,6 +23,7 @@ OPTIONAL = {
     "optuna": "sweep",
     "deepeval": "judges",
     "ragas": "judges",
+    "evalica": "ppi",
     "mlflow": "trackers",
     "ray": "ray",
     "fsspec": "store",
@@ -73,8 +75,18 @@ def examine(start: Path, environment: Mapping[str, str]) -> list[Finding]:
             findings.append(Finding("good", f"{library} {version(library)}"))
         except PackageNotFoundError:
             findings.append(Finding("note", f"{library} is not installed", f"pip install 'pytest-evalgate[{extra}]'"))
+    findings.append(_promptfoo(environment))
     head = Ledger(state / "ledger.jsonl").head
     findings.append(Finding("note", f"ledger head {head}" if head else "no ledger yet: nothing ran here"))
     if environment.get("CI"):
         findings.append(Finding("note", "CI is set: evalgate accept is refused here"))
     return findings
+
+
+def _promptfoo(environment: Mapping[str, str]) -> Finding:
+    try:
+        promptfoo = find_promptfoo(environment)
+        node = find_node(environment)
+    except InputError as error:
+        return Finding("note", error.what, error.mend)
+    return Finding("good", f"promptfoo {PROMPTFOO} in {promptfoo} on Node.js {node_version(node)}")

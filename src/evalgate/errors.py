@@ -7,7 +7,8 @@ EvalgateError
 │   ├── SampleError       eval data: a row, a field, a digest
 │   ├── CheckpointError   a checkpoint folder, its weights, adapter, tokenizer or template
 │   ├── RecordError       a stored evaluation, baseline, cache or ledger that cannot be trusted
-│   └── MissingExtraError      an optional library that is not installed
+│   ├── MissingExtraError      an optional library that is not installed
+│   └── MissingToolError       a program that is not installed
 ├── TrainingError         the trainer failed, was killed, or its loss is no number: no version appeared
 ├── TrackerError          an experiment tracker or model registry could not be written: shown, never a verdict
 ├── JudgeError            a judge or the library around it failed as a whole: every metric that needed it is ERROR
@@ -65,6 +66,10 @@ class MissingExtraError(InputError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed", mend=f"pip install 'pytest-evalgate[{extra}]'")
+
+
+class MissingToolError(InputError):
+    """A program that is no Python library is needed and not installed."""
 
 
 class TrainingError(EvalgateError):

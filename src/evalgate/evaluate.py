@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from evalgate.asking import Answers, Asker, Progress
 from evalgate.cache import Cache
+from evalgate.cases import cases_of
 from evalgate.checkpoint import Checkpoint
 from evalgate.engines import EngineSettings
 from evalgate.errors import ScorerError
-from evalgate.evaluation import Evaluation, Row
+from evalgate.evaluation import Evaluation, Metric, Row
+from evalgate.instrument import Case, Instrument, Judgements
 from evalgate.plan import Plan, Question, TaskPlan, plan_task
 from evalgate.prompt import render_prompt
 from evalgate.request import Completion, Request
@@ -88,9 +90,22 @@ def assemble(
     environment: Mapping[str, Any],
     provenance: Mapping[str, Any],
     policy: Mapping[str, Any],
+    judgements: Judgements | None = None,
+    baseline: Evaluation | None = None,
 ) -> Evaluation:
-    """Score every answer of one task on one checkpoint and put the evaluation together."""
+    """Score every answer of one task on one checkpoint and put the evaluation together.
+
+    Args:
+        plan: what was asked.
+        completions: the answers by request id.
+        environment: as the evaluation keeps it.
+        provenance: as the evaluation keeps it.
+        policy: as the evaluation keeps it.
+        judgements: what judges said of the cases of `asked_of_judges`.
+        baseline: whose answers preferences are held against; without one they have no metric yet.
+    """
     task, checkpoint = plan.task, plan.checkpoint
+    said, rivals = judgements or Judgements(), rivals_of(baseline)
     return Evaluation(
         task=plan.id,
         checkpoint={"name": checkpoint.name, "digest": checkpoint.digest, "identity": checkpoint.identity},
@@ -98,15 +113,56 @@ def assemble(
         sampling=task.asked,
         seed=plan.seed,
         samples=plan.samples,
-        metrics=tuple(scorer.metric for scorer in task.scorers),
-        rows=tuple(_row(task, question, completions) for question in plan.questions),
+        metrics=metrics_of(task, baseline),
+        rows=tuple(_row(task, question, completions, said, rivals) for question in plan.questions),
         environment=environment,
         provenance=provenance,
         policy=policy,
     )
 
 
-def _row(task: Task, question: Question, completions: Mapping[str, Completion]) -> Row:
+def metrics_of(task: Task, baseline: Evaluation | None) -> tuple[Metric, ...]:
+    """What the task measures; a preference only beside a baseline, which is in its identity."""
+    return tuple(
+        replace(scorer.metric, against=baseline.record) if _prefers(scorer) and baseline else scorer.metric
+        for scorer in task.scorers
+        if baseline or not _prefers(scorer)
+    )
+
+
+def rivals_of(baseline: Evaluation | None) -> dict[tuple[str, str], Row]:
+    """The baseline's rows by what they are paired by: whose answers preferences are held against."""
+    return {(row.id, row.pair): row for row in baseline.rows if row.outputs} if baseline else {}
+
+
+def asked_of_judges(
+    plan: TaskPlan, completions: Mapping[str, Completion], baseline: Evaluation | None
+) -> Iterator[tuple[Instrument, Case]]:
+    """Every case of a task that judges are to see, once its answers are there."""
+    rivals = rivals_of(baseline)
+    for question in plan.questions:
+        texts = [completions[request.id] for request in question.generations]
+        if any(completions[request.id].error for request in question.requests):
+            continue
+        rival = rivals.get((question.sample.id, question.pair))
+        outputs = [completion.text for completion in texts]
+        for scorer in plan.task.scorers:
+            if scorer.judge and not (_prefers(scorer) and rival is None):
+                for case in cases_of(plan.task, scorer.judge, question.sample, outputs, rival):
+                    yield scorer.judge, case
+
+
+def _prefers(scorer: Scorer) -> bool:
+    return scorer.judge is not None and scorer.judge.pairwise
+
+
+def _row(
+    task: Task,
+    question: Question,
+    completions: Mapping[str, Completion],
+    judgements: Judgements,
+    rivals: Mapping[tuple[str, str], Row],
+) -> Row:
     sample = question.sample
     answers = [completions[request.id] for request in question.requests]
     texts = [completions[request.id] for request in question.generations]
@@ -128,7 +184,10 @@ def _row(task: Task, question: Question, completions: Mapping[str, Completion]) 
     fault = next((completion.error for completion in answers if completion.error), None)
     if fault:
         return replace(row, outputs=(), margin=None, error=f"sample {sample.id}: {fault}")
-    return scored(row, task, sample, {scorer: _asked(scorer, question, completions) for scorer in task.scorers})
+    code = {s: _asked(s, question, completions) for s in task.scorers if s.judge is None}
+    rival = rivals.get((row.id, row.pair))
+    judges = [s for s in task.scorers if s.judge and (rivals or not _prefers(s))]
+    return judged_row(scored(row, task, sample, code), task, sample, judges, judgements, rival)
 
 
 def row_weight(task: Task, sample: Sample) -> float:
@@ -158,6 +217,38 @@ def scored(row: Row, task: Task, sample: Sample, answers: Mapping[Scorer, Sequen
         scores={**row.scores, **{name: fmean(score.value for score in scores) for name, scores in found.items()}},
         notes={**row.notes, **{n: note for n, scores in found.items() if (note := _note(scores[0], row.outputs))}},
     )
+
+
+def judged_row(
+    row: Row, task: Task, sample: Sample, scorers: Iterable[Scorer], judgements: Judgements, rival: Row | None
+) -> Row:
+    """A row with what judges said of its outputs; a judgement that is an error is the fault of its metric.
+
+    Args:
+        row: with its outputs.
+        task: as declared.
+        sample: the question.
+        scorers: those of judges.
+        judgements: of the cases that these outputs make.
+        rival: the baseline's row, for preferences. What has none there is not compared, so its .5 never counts.
+    """
+    scores, notes, faults = dict(row.scores), dict(row.notes), dict(row.faults)
+    for scorer in scorers:
+        if scorer.judge is None:
+            continue
+        name = scorer.name
+        if _prefers(scorer) and rival is None:
+            scores[name], notes[name] = 0.5, "the baseline has no answer to prefer"
+            continue
+        said = [judgements.of(scorer.judge, c) for c in cases_of(task, scorer.judge, sample, row.outputs, rival)]
+        values = [judgement.value for judgement in said if judgement.value is not None]
+        if not values or len(values) < len(said):
+            faults[name] = next((j.error for j in said if j.error), None) or f"sample {row.id}: there is no output"
+            continue
+        scores[name] = fmean(values)
+        if explained := next((j.explanation for j in said if j.explanation), None):
+            notes[name] = explained
+    return replace(row, scores=scores, notes=notes, faults=faults)
 
 
 def _asked(scorer: Scorer, question: Question, completions: Mapping[str, Completion]) -> list[Completion]:

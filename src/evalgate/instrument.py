@@ -115,6 +115,7 @@ class Instrument:
         good, bad: answers of which the suite knows what they are, beside the usual canaries.
         identity: digests of the models and versions of libraries; `None` until a session has bound it.
         calibration: found for this instrument and these models.
+        floor: Cohen's kappa from which on it may block.
     """
 
     kind: str
@@ -130,6 +131,12 @@ class Instrument:
     bad: tuple[str, ...] = ()
     identity: Mapping[str, Any] | None = None
     calibration: Calibration | None = None
+    floor: float = 0.6
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it is known to agree with people well enough to block."""
+        return self.calibration is not None and self.calibration.kappa >= self.floor
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -165,9 +172,14 @@ class Job:
     model: JudgeModel | None = None
 
     @cached_property
+    def material(self) -> list[str | None]:
+        """Digests of all that can change the judgement."""
+        return [self.instrument.digest, self.case.id, self.model.digest if self.model else None]
+
+    @cached_property
     def id(self) -> str:
-        """Digest of all that can change the judgement: key of the cache."""
-        return digest([self.instrument.digest, self.case.id, self.model.digest if self.model else None])
+        """Digest of the material: key of the cache."""
+        return digest(self.material)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +197,25 @@ class Judgement:
     value: float | None
     explanation: str | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgements:
+    """What judges said: by instrument and case.
+
+    Attributes:
+        found: (instrument's digest, case's id) to the judgement, of a panel the mean.
+        faults: instrument's digest to why none of its judgements counts: it misjudged canaries.
+    """
+
+    found: Mapping[tuple[str, str], Judgement] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, judge: Instrument, case: Case) -> Judgement:
+        """The judgement of one case; an error where the judge is not to be trusted, or was not asked."""
+        if why := self.faults.get(judge.digest):
+            return Judgement(case.id, None, error=why)
+        return self.found.get((judge.digest, case.id)) or Judgement(case.id, None, error="was not judged")
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,9 +212,10 @@ class Task:
 
     @cached_property
     def blocking(self) -> tuple[Scorer, ...]:
-        """The scorers that can fail a build: those with a gate, else the first."""
+        """The scorers that can fail a build: those with a gate, else the first (a judge's only once calibrated)."""
         gated = tuple(scorer for scorer in self.scorers if scorer.gate)
-        return gated or (self.scorers[0],)
+        first = self.scorers[0]
+        return gated or ((first,) if first.judge is None or first.judge.calibrated else ())
 
     @cached_property
     def asked(self) -> dict[str, Any]:

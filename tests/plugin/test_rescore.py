@@ -93,16 +93,19 @@ def test_the_anchor_is_scored_again(accepted: Project) -> None:
 
 
 def test_a_scorer_that_breaks_on_a_stored_output_is_no_score(project: Project) -> None:
-    """The baseline is then incomplete: INCOMPARABLE, and the line names the sample and the fault."""
+    """The baseline is then incomplete in that metric: INCOMPARABLE, and the line names the sample and the fault."""
     function = "from evalgate import function\n\ndef careful(output, sample):\n    return float(output != 'x')\n"
-    suite = function + SUITE.replace("numeric(tolerance=1)", "function(careful)")
+    suite = function + SUITE.replace("numeric(tolerance=1)", "function(careful, gate=Gate(margin=0.05))")
     project.suite("test_arithmetic", suite)
     project.accept("runs/v1")
     project.configure({"v2": 0})  # v1 wrote "?", v2 does not
     project.suite("test_arithmetic", suite.replace("output != 'x'", "int(output) < 99"))
     result = project.run("evalsuites", "--model", "runs/v2")
     assert result.ret == 1
-    assert set(verdicts(project).values()) == {"INCOMPARABLE"}
+    assert verdicts(project) == {
+        "arithmetic/addition::exact_match": "PASS",
+        "arithmetic/addition::careful": "INCOMPARABLE",
+    }
     result.stdout.fnmatch_lines(["*v1's stored outputs were scored again (10 could not be, first*careful*s000*"])
 
 

@@ -91,7 +91,8 @@ def make_project(path: Path) -> Project:
     (path / "evalsuites/test_words.py").write_text(SUITE)
     (path / "evalsuites/test_rank.py").write_text(TESTS)
     (path / "pyproject.toml").write_text(
-        '[tool.pytest.ini_options]\naddopts = "-p no:hydra_pytest -p no:deepeval -p no:langsmith_plugin -p no:asyncio"\n'
+        "[tool.pytest.ini_options]\n"
+        'addopts = "-p no:hydra_pytest -p no:deepeval -p no:langsmith_plugin -p no:asyncio"\n'
         '[tool.evalgate.engine]\nname = "fake"\n'
     )
     project.sums()

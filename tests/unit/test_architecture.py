@@ -11,11 +11,12 @@ import evalgate
 
 ROOT = Path(evalgate.__file__).parent
 RANKS = {
-    0: "errors digest checkpoint request task evaluation stats compare gate power scoring prompt plan text version instrument",
+    0: "errors digest checkpoint request task evaluation stats compare gate power scoring prompt plan text"
+    " version instrument cases drift",
     1: "samples preflight chat engines cache store ledger lock config report importers"
-    " training trackers versions leakage judges",
-    2: "asking evaluate rescore judging noise session accept records doctor publishing finetune reproduce runs diff promote"
-    " gated sweep nightly bisect lightning",
+    " training trackers versions leakage judges calibration",
+    2: "asking evaluate rescore judging noise session accept records doctor publishing finetune reproduce runs diff"
+    " promote gated calibrate tools sweep nightly bisect lightning",
     3: "plugin cli __init__ __main__",
 }
 RANK = {name: rank for rank, names in RANKS.items() for name in names.split()}
@@ -34,7 +35,7 @@ DOORS = {
     "datasketch": {"leakage"},
     "optuna": {"sweep"},
     "ray": {"sweep"},
-    "yaml": {"sweep", "training"},
+    "yaml": {"importers", "sweep", "training"},
     "mlflow": {"trackers", "training"},
     "wandb": {"trackers", "training"},
     "comet_ml": {"trackers", "training"},
@@ -45,7 +46,14 @@ DOORS = {
     "deepspeed": {"training"},
     "fsspec": {"store"},
     "sqlite3": {"cache"},
+    "ragas": {"judges"},
+    "deepeval": {"judges"},
+    "openai": {"judges"},
+    "httpx": {"engines"},
+    "uptrain": {"judges"},
+    "polars": {"judges"},
     "ppi_py": {"stats"},
+    "evalica": {"stats"},
     "backports": {"importers"},
     "compression": {"importers"},
 }
@@ -54,6 +62,7 @@ INSIDE_FUNCTIONS = {
     "scipy",
     "statsmodels",
     "ppi_py",
+    "evalica",
     "pandas",
     "jinja2",
     "jsonschema",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -147,3 +148,49 @@ def test_the_fixtures_sweep_fits_the_fixtures() -> None:
     for overrides in sweep.checks():
         load_training(ROOT / sweep.train, overrides, ROOT)
     assert sweep.objective in declared_metrics([str(ROOT / "evalsuites")])
+
+
+# -- AutoGluon --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the example's own script makes: `records` and `labels.jsonl`."""
+    folder = tmp_path_factory.mktemp("autogluon")
+    subprocess.run([sys.executable, str(ROOT / "examples/autogluon/make_data.py"), str(folder)], check=True)
+    return folder
+
+
+def learn() -> dict[str, Any]:
+    """The names of the example's script; AutoGluon is imported only by what learns."""
+    return runpy.run_path(str(ROOT / "examples/autogluon/learn.py"))
+
+
+def test_scores_and_labels_are_joined_by_answer(answers: Path, tmp_path: Path) -> None:
+    """A column per metric and the verdict, for labelled answers alone; a label of another text is of no answer."""
+    script = learn()
+    lines = (answers / "labels.jsonl").read_text().splitlines()
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("\n".join([*lines[:50], lines[60].replace("answer", "another")]))
+    frame = script["labelled_scores"](str(answers / "records"), labels)
+    assert list(frame.columns) == ["exact_match", "rouge", "judge", "length", "verdict"]
+    assert len(frame) == 50
+    assert list(frame["verdict"]) == [json.loads(line)["label"] for line in lines[:50]]
+    labels.write_text(lines[60].replace("answer", "another"))
+    with pytest.raises(SystemExit, match="no label is of an answer in the records"):
+        script["labelled_scores"](str(answers / "records"), labels)
+
+
+def test_the_best_single_metric_is_chosen_where_learning_is_allowed(answers: Path) -> None:
+    """On made-up answers it is the judge; what is held out has no part in the choice and no row in common."""
+    script = learn()
+    frame = script["labelled_scores"](str(answers / "records"), answers / "labels.jsonl")
+    train, held_out = script["split"](frame)
+    assert (len(train), len(held_out)) == (600, 400)
+    assert not set(train.index) & set(held_out.index)
+    metric, threshold, accuracy = script["best_single"](train, held_out)
+    assert metric == "judge"
+    assert accuracy == pytest.approx(((held_out["judge"] > threshold) == held_out["verdict"]).mean())
+    assert 0.6 < accuracy < 0.9
+    flipped = held_out.assign(verdict=1 - held_out["verdict"])
+    assert script["best_single"](train, flipped) == (metric, threshold, pytest.approx(1 - accuracy))

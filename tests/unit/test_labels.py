@@ -20,7 +20,10 @@ from evalgate.compare import MIN_LABELS, Comparison, compare
 from evalgate.errors import MissingExtraError, TaskError
 from evalgate.evaluation import Metric
 from evalgate.gate import Columns, Gate, Member, Outcome, Policy, Verdict, decide, decide_columns
+from evalgate.samples import read_labels
+from evalgate.scoring import judge
 from evalgate.stats import paired_scores, prediction_powered
+from evalgate.task import Task
 from tests.unit.evaluations import EXACT, evaluation
 
 Array = npt.NDArray[np.float64]
@@ -255,6 +258,28 @@ def test_where_people_labelled_all_their_differences_are_tested_alone() -> None:
     assert found.test.delta == pytest.approx(human.mean())
     assert found.test.method == "human-labels/paired-t"
     assert "uncalibrated" not in only(replace(member, labels=labels)).reason
+
+
+def test_labels_that_a_task_declares_correct_its_judge() -> None:
+    """From the rows in the suite to the verdict: labels of the outputs, on the judge's scale, by the metric's name."""
+    member, labels = case(MIN_LABELS)
+    scorer = judge("Is it right?", scale=(1, 5))
+    rows = [{"id": name, "output": text, "judge": 1 + 4 * value} for (name, text), value in labels.items()]
+    task = Task(samples=[{"id": "q", "target": "1"}], prompt="{{ id }}", scorers=[scorer], labels=rows)
+    sides: dict[str, Any] = {}
+    for name, side in (("candidate", member.candidate), ("baseline", member.baseline)):
+        assert side is not None
+        graded = tuple(replace(row, scores={"judge": 1 + 4 * row.scores["judge"]}) for row in side.rows)
+        sides[name] = replace(side, metrics=(scorer.metric,), rows=graded)
+    assert scorer.metric.judge
+    declared = replace(member, labels=read_labels(task, "arithmetic/addition")["judge"], **sides)
+    found, plain = compared(declared, declared.labels).test, compared(member, labels).test
+    assert found.method == "prediction-powered"
+    assert [found.delta, found.p_reg] == pytest.approx([4 * plain.delta, plain.p_reg])
+    verdict = only(declared)
+    assert verdict.comparison is not None
+    assert verdict.comparison.test == found
+    assert compared(declared, {}).test.delta < found.delta  # people saw fewer losses than the judge
 
 
 def test_labels_of_several_generations_are_averaged() -> None:

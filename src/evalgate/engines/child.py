@@ -44,7 +44,7 @@ class Child:
     """One worker in a process group of its own; `send` never blocks, `receive` is interrupted by Ctrl-C at once."""
 
     def __init__(self, settings: EngineSettings, start: protocol.Start, log: Path) -> None:
-        environment = child_environment(start.device)
+        environment = child_environment(start.device, also=settings.variables)
         if settings.python is not None:
             environment.pop("PYTHONPATH", None)  # it names this environment's libraries, not the other's
         package = str(Path(evalgate.__file__).parent)

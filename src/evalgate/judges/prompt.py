@@ -6,18 +6,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import Any
 
 from evalgate.errors import TaskError
 from evalgate.instrument import Case, Instrument
+from evalgate.scoring.rubric import compiled
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-REVISION = 1
-"""Of the templates and of the fence: in the identity of every native judge."""
-
+# A change of the templates or of the fence is another judge: raise `scoring.rubric.REVISION` with it.
 SCORE = """\
 {{ rubric }}
 Grades: {{ grades }}.
@@ -46,7 +42,7 @@ Answer B: {{ second }}
 {{ ask }}"""
 CHOICES = ("A", "B", "C")
 # Of the control tokens that models are known to read, those that do not begin with "<".
-_CONTROL = re.compile(r"\[(?=/?[A-Z_]{2,}\])")
+_CONTROL = re.compile(r"\[(?=/?\w{0,30}[A-Z_]{2}\w{0,30}\])")
 _HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
@@ -68,7 +64,7 @@ def messages(
     mark = fence(case)
 
     def fenced(value: Any) -> str:
-        return f"{mark}{encode(value, special)}{mark}"
+        return f"{mark}{encode(value, (mark, *special))}{mark}"
 
     shown: dict[str, Any] = {
         "rubric": settings["rubric"],
@@ -96,15 +92,16 @@ def _ask(settings: Mapping[str, Any]) -> str:
 
 
 def fence(case: Case) -> str:
-    """A mark that nobody who wrote the case's texts could know, the same in every run."""
+    """A mark that nobody who wrote the case's texts could know, the same in every run; no encoded text holds it."""
     return f"#{case.id[-8:]}#"
 
 
 def encode(value: Any, special: Sequence[str] = ()) -> str:
     r"""A JSON value whose text cannot be taken for anything else: `json.loads` gives it back to the letter.
 
-    Line breaks and quotes are escaped by JSON itself; besides, what begins a control token (`<`, `[INST]`, the judge's
-    own special tokens) and what is not seen (control, format and private characters) is written as `\u…`.
+    Line breaks and quotes are escaped by JSON itself; besides, what begins a control token (`<` and what becomes one
+    under Unicode's compatibility forms, `[INST]`, the texts in `special`) and what is not seen (control, format and
+    private characters, lone surrogates) is written as `\u…`.
     """
     if isinstance(value, Mapping):
         pairs = (f"{encode(str(name), special)}: {encode(item, special)}" for name, item in value.items())
@@ -115,12 +112,14 @@ def encode(value: Any, special: Sequence[str] = ()) -> str:
         return json.dumps(value)
     starts = {match.start() for match in _CONTROL.finditer(value)}
     for token in filter(None, special):
-        starts |= {match.start() for match in re.finditer(re.escape(token), value)}
-    return f'"{"".join(_letter(letter, at in starts) for at, letter in enumerate(value))}"'
+        starts |= {match.start() for match in re.finditer(f"(?={re.escape(token)})", value)}  # they may overlap
+    return f'"{"".join(_escaped(letter) if at in starts else _letter(letter) for at, letter in enumerate(value))}"'
 
 
-def _letter(letter: str, control: bool) -> str:
-    if control or letter == "<" or (letter not in "\n\t\r" and unicodedata.category(letter) in _HIDDEN):
+@lru_cache(maxsize=4096)
+def _letter(letter: str) -> str:
+    hidden = letter not in "\n\t\r" and unicodedata.category(letter) in _HIDDEN
+    if hidden or "<" in unicodedata.normalize("NFKC", letter):
         return _escaped(letter)
     return json.dumps(letter, ensure_ascii=False)[1:-1]
 
@@ -132,20 +131,9 @@ def _escaped(character: str) -> str:
 
 
 def _render(text: str, shown: Mapping[str, Any]) -> str:
-    from jinja2.exceptions import TemplateError
-
     try:
-        return _compile(text).render(shown)
-    except TemplateError as error:
-        raise TaskError(f"the judge's template fails: {error}", where="judge(template=…)") from None
-
-
-@cache
-def _compile(text: str) -> Template:
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, trim_blocks=True, autoescape=False, keep_trailing_newline=True
-    )
-    return environment.from_string(text)
+        return compiled(text).render(shown)
+    except Exception as error:  # a template may do arithmetic: whatever it raises is the suite's to mend
+        raise TaskError(
+            f"the judge's template fails with {type(error).__name__}: {error}", where="judge(template=…)"
+        ) from None

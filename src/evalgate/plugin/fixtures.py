@@ -93,7 +93,7 @@ def session_of(config: pytest.Config) -> Session:
 
 def _declared(session: Session, task: Task, request: pytest.FixtureRequest) -> Declared:
     """Where a task was collected; one that was not takes its name from the test's module."""
-    known = next((d for d in session.declared.values() if d.task is task), None)
+    known = next((d for d in session.declared.values() if d.written is task), None)
     if known:
         return known
     module = request.module

@@ -100,11 +100,11 @@ class TaskGroup(pytest.Collector):
         for task_name, task in self.tasks.items():
             declared = Declared(f"{suite_name(self.path)}/{task_name}", task, self.path)
             if run:
-                run.declare(declared)
+                declared = run.declare(declared)
             self.config.stash.setdefault(COLLECTED, []).append(declared)
             title = "" if len(self.tasks) == 1 and task_name == self.name else f"{task_name}::"
             for candidate in names or [""]:
-                for scorer in task.scorers:
+                for scorer in declared.task.scorers:
                     suffix = f"[{candidate}]" if len(names) > 1 else ""
                     yield MetricItem.from_parent(
                         self,
@@ -121,7 +121,7 @@ class MetricItem(pytest.Item):
 
     def __init__(self, *, declared: Declared, scorer: Scorer, candidate: str, line: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.declared, self.line = declared, line
+        self.declared, self.scorer, self.line = declared, scorer, line
         self.blocking = scorer in declared.task.blocking
         self.selected = Selected(declared.id, scorer.name, candidate)
 

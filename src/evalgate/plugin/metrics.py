@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
 
 import pytest
 
 from evalgate.errors import InputError
 from evalgate.plugin.items import MetricItem
+from evalgate.session.words import declare
+
+if TYPE_CHECKING:
+    from evalgate.scoring import Scorer
+    from evalgate.session import Declared
 
 
 class _Collector:
     """Keeps the metrics that were collected."""
 
-    metrics: frozenset[str] = frozenset()
+    found: Sequence[tuple[Declared, Scorer]] = ()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Every task is known by now."""
-        items = [item.selected for item in session.items if isinstance(item, MetricItem)]
-        self.metrics = frozenset(f"{each.task}::{each.metric}" for each in items)
+        self.found = [(item.declared, item.scorer) for item in session.items if isinstance(item, MetricItem)]
 
 
 def declared_metrics(suites: Sequence[str]) -> frozenset[str]:
     """The `suite/task::metric` of these suites (InputError where they cannot be collected)."""
+    return frozenset(declared_scorers(suites))
+
+
+def declared_scorers(suites: Sequence[str]) -> Mapping[str, tuple[Declared, Scorer]]:
+    """`suite/task::metric` to task and scorer (InputError where the suites cannot be collected, or two tasks are one)."""
     collector, said = _Collector(), io.StringIO()
     quiet = ("--collect-only", "--verbosity=-2", "-W", "ignore::pytest.PytestAssertRewriteWarning")
     with redirect_stdout(said):
@@ -32,4 +42,7 @@ def declared_metrics(suites: Sequence[str]) -> frozenset[str]:
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         where = " ".join(suites)
         raise InputError(f"pytest cannot collect {where}", where=where, mend=f"See pytest --collect-only {where}")
-    return collector.metrics
+    known: dict[str, Declared] = {}
+    for declared, _ in collector.found:
+        declare(known, declared)
+    return {f"{declared.id}::{scorer.name}": (declared, scorer) for declared, scorer in collector.found}

@@ -10,7 +10,8 @@ SHORT_FORMS_TAKEN = pytest.StashKey[set[str]]()
 NIGHTLY_ALPHA = 0.01
 MODEL_HELP = (
     "checkpoint to gate: a version folder, a Hugging Face folder, a PEFT adapter folder, name@40-hex-revision of a hub "
-    "model in the local cache, or models:/name@alias of an MLflow registry; several times: several in one engine"
+    "model in the local cache, models:/name@alias of an MLflow registry, or with --eval-engine openai a model's name; "
+    "several times: several in one engine"
 )
 
 
@@ -54,7 +55,12 @@ def add(parser: pytest.Parser) -> None:
         help="search several --model, given in the order of training, for the first that regressed",
     )
     option("--eval-baseline", metavar="NAME", help="compare with the baselines accepted under this name")
-    option("--eval-engine", metavar="NAME", help="vllm (default), transformers, or fake")
+    option("--eval-engine", metavar="NAME", help="vllm (default), transformers, openai (an endpoint), or fake")
+    option(
+        "--eval-judge",
+        metavar="NAME|DIR",
+        help="who judges where a metric names no judge: one of [tool.evalgate.judges], or a checkpoint",
+    )
     option(
         "--eval-alpha",
         type=float,
@@ -130,6 +136,7 @@ def overrides(config: pytest.Config) -> dict[str, object]:
         "alpha": NIGHTLY_ALPHA if nightly and config.option.eval_alpha is None else config.option.eval_alpha,
         "reserve": "confirm" if nightly else "top-up" if top_up else None,
         "baseline_model": config.option.eval_baseline_model,
+        "judge": config.option.eval_judge,
         "inconclusive": config.option.eval_inconclusive,
         "compare_policy": config.option.eval_compare_policy,
         "seed": config.option.eval_seed,

@@ -41,7 +41,7 @@ class PlanRun:
         with usage_errors():
             for item in items:
                 if isinstance(item, MetricItem):
-                    declare(self._declared, item.declared)
+                    declare(self._declared, item.declared, lambda declared: declared.task)
         yield
 
     @pytest.hookimpl(tryfirst=True)

@@ -58,9 +58,9 @@ class GatedRun:
         option = self.config.option
         return (option.eval_train[0], option.eval_train_set) if option.eval_train else None
 
-    def declare(self, declared: Declared) -> None:
+    def declare(self, declared: Declared) -> Declared:
         """A task was collected."""
-        self.session.declare(declared)
+        return self.session.declare(declared)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Tests that use `evaluate` run once per checkpoint."""

@@ -9,7 +9,7 @@ from evalgate.digest import digest
 from evalgate.errors import CheckpointError
 from evalgate.preflight.config_json import read_config
 from evalgate.preflight.files import TEMPLATE_FOLDER, Folder, open_folder
-from evalgate.preflight.tokenizer import CONFIG, has_tokenizer, special_tokens
+from evalgate.preflight.tokenizer import CONFIG, added_tokens, has_tokenizer, special_tokens
 
 FILE = "chat_template.jinja"
 
@@ -74,3 +74,9 @@ def load_template(checkpoint: Checkpoint) -> ChatTemplate | None:
             "its chat template changed since it was identified", where=checkpoint.path, mend="Run again."
         )
     return ChatTemplate(checkpoint.name, texts, special_tokens(home)) if texts else None
+
+
+def load_added_tokens(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Texts that the checkpoint's tokenizer reads as control tokens (of its base, where an adapter brings none)."""
+    homes = [open_folder(Path(each.path)) for each in (checkpoint, checkpoint.base) if each and each.path]
+    return next((added_tokens(home) for home in homes if has_tokenizer(home)), ())

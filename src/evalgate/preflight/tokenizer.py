@@ -107,6 +107,13 @@ def special_tokens(folder: Folder) -> dict[str, str]:
     return {key: text for key, text in sorted(texts.items()) if text is not None}
 
 
+def added_tokens(folder: Folder) -> tuple[str, ...]:
+    """Texts that tokenizer.json reads as one token of their own wherever they stand, also in what others wrote."""
+    added = (read_object(folder, "tokenizer.json") if "tokenizer.json" in folder.files else {}).get("added_tokens")
+    entries = added if isinstance(added, list) else []
+    return tuple(sorted(text for entry in entries if (text := _content(entry))))
+
+
 def _read_config(folder: Folder) -> dict[str, Any]:
     config = read_config(folder, CONFIG)
     if config.get("fast_tokenizer_files") not in (None, [], ["tokenizer.json"]):

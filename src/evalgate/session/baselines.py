@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from evalgate.evaluation import Evaluation
-from evalgate.rescore import outdated, rescore
+from evalgate.instrument import Case, Instrument, Judgements
+from evalgate.rescore import asked_again, outdated, rescore
 from evalgate.samples import read_samples
 from evalgate.session.words import Declared
 from evalgate.store import Store, anchor_path, baseline_path, read_baseline
@@ -52,9 +53,14 @@ class Baselines:
 
 
 class Views:
-    """Records as the suite's scorers see them now: where one changed, the stored outputs are scored again, once."""
+    """Records as the suite's scorers see them now: where one changed, the stored outputs are scored again, once.
 
-    def __init__(self) -> None:
+    Args:
+        judge: who asks judges about stored outputs.
+    """
+
+    def __init__(self, judge: Callable[[Sequence[tuple[Instrument, Case]]], Judgements]) -> None:
+        self._judge = judge
         self._made: dict[tuple[str, str], Evaluation] = {}
         self._said: dict[tuple[str, str], list[str]] = {}
 
@@ -69,6 +75,11 @@ class Views:
             self._made[key] = self._view(declared, record)
         return self._made[key]
 
+    def asked(self, declared: Declared, record: Evaluation) -> Iterator[tuple[Instrument, Case]]:
+        """What judges are to see of a record, so that they see it in one batch with everything else."""
+        if (declared.id, record.digest) not in self._made and outdated(record, declared.task):
+            yield from asked_again(record, declared.task, read_samples(declared.task, declared.id))
+
     def _view(self, declared: Declared, record: Evaluation) -> Evaluation:
         stale = [scorer.name for scorer in outdated(record, declared.task) if scorer.continuations is None]
         if not stale:
@@ -77,7 +88,9 @@ class Views:
         changed = ", ".join(f"{name} {'changed' if name in known else 'is new'}" for name in stale)
         said = self._said.setdefault((declared.id, changed), [])
         name = str(record.checkpoint["name"])
-        view = rescore(record, declared.task, read_samples(declared.task, declared.id))
+        asked = list(self.asked(declared, record))
+        judgements = self._judge(asked) if asked else None
+        view = rescore(record, declared.task, read_samples(declared.task, declared.id), judgements)
         if view is None:
             said.append(f"none of {name}'s stored outputs answers a question as it is asked now")
             return record

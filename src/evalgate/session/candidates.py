@@ -1,13 +1,16 @@
-"""Who is gated: checkpoints on this machine, one that is trained first, or records of what was evaluated elsewhere."""
+"""Who is gated: checkpoints on this machine or behind an endpoint, one that is trained first, or others' records."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from evalgate.cache import FileMemo
+from evalgate.config import EngineConfig
 from evalgate.digest import short
+from evalgate.engines.endpoint import endpoint, endpoint_options
 from evalgate.errors import ConfigError
 from evalgate.evaluation import Evaluation
 from evalgate.preflight import read_checkpoint, resolve_model
@@ -17,12 +20,24 @@ from evalgate.version import require_published
 
 
 def from_models(
-    models: Sequence[str], *, base: Path | None, memo: FileMemo, registry: str | None = None
+    models: Sequence[str],
+    *,
+    base: Path | None,
+    memo: FileMemo,
+    registry: str | None = None,
+    engine: EngineConfig | None = None,
 ) -> dict[str, Candidate]:
-    """What `--model` was given, by the names that test ids carry; the same content twice is refused."""
+    """What `--model` was given, by the names that test ids carry; the same content twice is refused.
+
+    With the engine `openai`, what was given are names of models at its endpoint.
+    """
     found: dict[str, Candidate] = {}
     for text in models:
-        candidate = from_folder(resolve_model(text, registry=registry), base=base, memo=memo)
+        candidate = (
+            from_endpoint(text, engine)
+            if engine is not None and engine.name == "openai"
+            else from_folder(resolve_model(text, registry=registry), base=base, memo=memo)
+        )
         twin = next((c for c in found.values() if c.digest == candidate.digest), None)
         if twin:
             raise ConfigError(f"{text} has the same content as {twin.name}", where="--model", mend="Give it once.")
@@ -39,6 +54,21 @@ def add(known: dict[str, Candidate], candidate: Candidate) -> str:
         name = f"{candidate.name}-{short(candidate.digest, 6)}"
     known[name] = replace(candidate, name=name)
     return name
+
+
+def from_endpoint(model: str, engine: EngineConfig) -> Candidate:
+    """A model by its name at the endpoint of the settings (ConfigError where they name none)."""
+    options = endpoint_options(engine.options)
+    if options.url is None:
+        raise ConfigError(
+            "the openai engine needs an address",
+            where="[tool.evalgate.engine]",
+            mend='Write url = "http://127.0.0.1:8000/v1" there.',
+        )
+    checkpoint = endpoint(options.url, model, revision=options.revision)
+    # Test ids, records and the card's folder carry the name: no slash, and no way out of a folder.
+    name = re.sub(r"[^\w.-]+", "-", model).strip(".-") or "model"
+    return Candidate(name, checkpoint.digest, checkpoint)
 
 
 def from_folder(folder: Path, *, base: Path | None, memo: FileMemo) -> Candidate:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from evalgate.errors import RecordError
 from evalgate.gate import Gate, Member
+from evalgate.session.judged import asides
 from evalgate.session.words import Candidate, Declared, Selected
 
 if TYPE_CHECKING:
@@ -52,4 +53,6 @@ def _member(session: Session, candidate: Candidate, declared: Declared, scorer: 
         baseline=session.views.of(declared, baseline) if baseline else None,
         anchor=session.views.of(declared, anchor) if anchor else None,
         error=error if ran else None,
+        relative=scorer.judge is not None and scorer.judge.pairwise,
+        asides=asides(scorer, evaluation, baseline) if ran else (),
     )

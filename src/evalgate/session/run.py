@@ -6,6 +6,7 @@ import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,14 @@ from evalgate.errors import ConfigError, EngineError, RecordError, TrainingError
 from evalgate.evaluate import Evaluator, assemble
 from evalgate.evaluation import Evaluation
 from evalgate.gate import Verdict, decide
+from evalgate.judging import Judges
 from evalgate.ledger import Ledger
 from evalgate.noise import NoiseFloor, canary, measure
 from evalgate.plan import Plan, TaskPlan
 from evalgate.power import PowerPlan
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels
+from evalgate.session import judged
 from evalgate.session.baselines import Baselines, Views
 from evalgate.session.candidates import add, from_folder, from_models, from_records
 from evalgate.session.leakage import Training
@@ -92,7 +95,15 @@ class Session:
         self.last_looks: dict[str, int] = {}
         self._recorded: set[tuple[str, str]] = set()
         self.baselines = Baselines(config.baseline, self.store)
-        self.views = Views()
+        self.judges = Judges(
+            config.judges,
+            self.state,
+            self.cache,
+            progress,
+            registry=registry,
+            make_room=lambda: self.evaluator.close(),
+        )
+        self.views = Views(self.judges.judge)
         self._gates_models = bool(models or train)
         self.evaluator = self._evaluator()
 
@@ -131,9 +142,9 @@ class Session:
 
     # -- before the engine --------------------------------------------------------------------------------------------
 
-    def declare(self, declared: Declared) -> None:
-        """A task was collected; it belongs to the family, whatever is deselected later."""
-        declare(self.declared, declared)
+    def declare(self, declared: Declared) -> Declared:
+        """A task was collected; it belongs to the family, whatever is deselected later. Its judges are bound here."""
+        return declare(self.declared, declared, partial(judged.bind, self))
 
     def prepare(self, selected: Collection[Selected]) -> None:
         """Everything that can be wrong before an engine is needed: eval data, prompts, baselines, templates.
@@ -298,17 +309,20 @@ class Session:
         if asked and answers.generated:
             self.floor = measure(asked, answers.canary, asker.reported(asked.checkpoint))
             self.lines.append(self.floor.said)
+        judgements = judged.judge(self, plans, answers.completions)
         for (task_id, name), plan in plans.items():
+            environment = {"engine": asker.environment(plan.checkpoint), "platform": platform.platform()}
+            if described := judged.described(self, plan.task):
+                environment["judges"] = described
             gates = {"gates": gates_of(plan.task), "golden": list(plan.task.golden)}
             self.evaluations[task_id, name] = assemble(
                 plan,
                 answers.completions,
-                environment={
-                    "engine": self.evaluator.asker.environment(plan.checkpoint),
-                    "platform": platform.platform(),
-                },
+                environment=environment,
                 provenance=self._provenance(self.declared[task_id], self.candidates[name]),
                 policy={**self._policy_entry(), **gates, "last_look": self.last_look(self.declared[task_id])},
+                judgements=judgements,
+                baseline=baselines.get(task_id),
             )
             self._recorded.discard((task_id, name))
 
@@ -353,7 +367,7 @@ class Session:
             return self._from_records(chosen, declared)
         if declared.id not in self.declared:
             self.training.check_late(declared)
-        self.declare(declared)
+        declared = self.declare(declared)
         self._plan(declared, {candidate}, self._first_look(declared))
         self._evaluate({key: self._plans[key]})
         self._record()
@@ -404,6 +418,7 @@ class Session:
     def close(self) -> None:
         """End children, close the cache, give back the name of a version that was not trained."""
         self.evaluator.close()
+        self.judges.close()
         self.cache.close()
         if self.recipe:
             from evalgate.finetune import release

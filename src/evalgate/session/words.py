@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evalgate.checkpoint import Checkpoint
@@ -19,23 +19,33 @@ class Declared:
 
     Attributes:
         id: `suite/task`.
-        task: as declared.
+        task: as declared; in a session with its judges bound.
         suite: the suite's file.
+        source: the task as it stands in the suite, where `task` is another object.
     """
 
     id: str
     task: Task
     suite: Path
+    source: Task | None = None
+
+    @property
+    def written(self) -> Task:
+        """The task as it stands in the suite."""
+        return self.source or self.task
 
 
-def declare(known: dict[str, Declared], declared: Declared) -> None:
-    """Add a task to those that were collected (ConfigError where another one has its id)."""
-    other = known.setdefault(declared.id, declared)
-    if other.task is not declared.task:
+def declare(known: dict[str, Declared], declared: Declared, bind: Callable[[Declared], Task]) -> Declared:
+    """Add a task to those that were collected, with its judges bound (ConfigError where another one has its id)."""
+    other = known.get(declared.id)
+    if other is None:
+        known[declared.id] = other = replace(declared, task=bind(declared), source=declared.written)
+    if other.written is not declared.written:
         raise ConfigError(
             f"{declared.suite} and {other.suite} both declare {declared.id}",
             mend="Rename one of the files or tasks.",
         )
+    return other
 
 
 @dataclass(frozen=True, slots=True)

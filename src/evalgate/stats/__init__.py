@@ -13,6 +13,18 @@ Arguments mean the same everywhere, and what breaks these rules is a ValueError 
 - `alpha`: level of each one-sided test, in (0, .5); intervals are two-sided with confidence 1 - 2·alpha.
 """
 
+from evalgate.stats.agreement import (
+    Estimate,
+    cohen_kappa,
+    flip_rate,
+    krippendorff_alpha,
+    position_consistency,
+    require_evalica,
+    side_error,
+    true_rates,
+    weighted_kappa,
+    wilson,
+)
 from evalgate.stats.arrays import compare_arrays
 from evalgate.stats.binary import mcnemar_e_value, mcnemar_midp, paired_binary, tango_interval, tango_p
 from evalgate.stats.labels import prediction_powered
@@ -23,20 +35,30 @@ from evalgate.stats.power import discordance_bound, minimum_detectable_effect, s
 
 __all__ = [
     "FEW_CLUSTERS",
+    "Estimate",
     "PairedTest",
     "PooledMetric",
     "benjamini_hochberg",
+    "cohen_kappa",
     "compare_arrays",
     "discordance_bound",
+    "flip_rate",
     "holm",
+    "krippendorff_alpha",
     "mcnemar_e_value",
     "mcnemar_midp",
     "minimum_detectable_effect",
     "paired_binary",
     "paired_scores",
     "pooled",
+    "position_consistency",
     "prediction_powered",
+    "require_evalica",
     "samples_needed",
+    "side_error",
     "tango_interval",
     "tango_p",
+    "true_rates",
+    "weighted_kappa",
+    "wilson",
 ]

@@ -121,7 +121,7 @@ def _row(line: bytes, metrics: tuple[Metric, ...], where: str) -> Row:
             if (low is not None and score < low - 1e-9) or (high is not None and score > high + 1e-9):
                 what = f"{metric.name} is {score}, outside its range from {low} to {high}"
                 raise RecordError(what, where=where, mend=MEND)
-        elif "error" not in value:
+        elif "error" not in value and metric.name not in value.get("faults", {}):
             raise RecordError(f"has neither a score for {metric.name!r} nor an error", where=where, mend=MEND)
     for name in ("outputs", "finish", "tokens"):
         if name in value:
