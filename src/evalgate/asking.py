@@ -98,6 +98,7 @@ class Asker:
         self._engine: EngineProcess | None = None
         self._renderer: ChatRenderer | None = None
         self._views: TemporaryDirectory[str] | None = None
+        self.room = 0  # tokens that an engine is to have room for, where longer requests than the first may follow
 
     @property
     def started(self) -> bool:
@@ -195,8 +196,9 @@ class Asker:
 
     def _open(self, requests: Sequence[Request]) -> EngineProcess:
         """The engine: it sees only clean views of the checkpoints, and plans for the longest request so far."""
-        longest = max(map(length_bound, requests))
+        longest = max(self.room, *map(length_bound, requests))
         if self._engine and self._engine.max_length and longest > self._engine.max_length:
+            longest = 2 * longest  # requests that come one by one grow little by little, and a start costs seconds
             self._engine.close()
             self._engine = None
         if self._engine is None:
@@ -224,5 +226,7 @@ class Asker:
 
 
 def _viewed(checkpoint: Checkpoint, into: Path) -> Checkpoint:
+    if checkpoint.kind == "endpoint":
+        return checkpoint
     base = _viewed(checkpoint.base, into) if checkpoint.base else None
     return replace(checkpoint, path=str(clean_view(checkpoint, into)), base=base)

@@ -233,10 +233,10 @@ def _judged(instrument: Instrument, judge: Judge, cases: Sequence[Case]) -> list
         if judgement and value is not None and instrument.low <= value <= instrument.high:  # NaN is nowhere between
             found.append(judgement)
         else:
-            why = judgement.error if judgement else "the judge said nothing of it"
-            faults.append(f"{case.sample}: {why or f'{value!r} is no value of the scale'}")
+            why = "the judge said nothing of it" if judgement is None else f"{value!r} is no value of the scale"
+            faults.append((judgement.error if judgement else None) or f"sample {case.sample}: {why}")
     if faults:
-        what = f"{len(faults)} of {len(cases)} labelled answers have no judgement, the first is {safe(faults[0], 400)}"
+        what = f"{len(faults)} of {len(cases)} labelled answers have no judgement, the first: {safe(faults[0], 400)}"
         raise JudgeError(what, mend="Mend the judge and measure again: answers that it fails on are not left out.")
     return found
 

@@ -44,7 +44,8 @@ class JudgeConfig:
         url: base address of an OpenAI-compatible endpoint, ending in `/v1`; `None` for a model on this machine.
         revision: what an endpoint's model is called apart from its name: change it when the model behind it changes.
         base: where an adapter's base lies, `None` for where the adapter says.
-        engine: which engine runs a model on this machine, with its options, or with an endpoint's limits.
+        engine: which engine runs a model on this machine (by default the candidate's), with its options, or an
+            endpoint's limits.
     """
 
     model: str
@@ -133,7 +134,7 @@ def load_config(rootdir: Path, overrides: Mapping[str, Any]) -> Config:
     """
     path = rootdir / "pyproject.toml"
     table = _table(path)
-    judges = _judges(table.pop("judges", {}), rootdir, f"{path} [tool.evalgate.judges")
+    of_judges = table.pop("judges", {})
     settings = {key: _checked(key, value, f"{path} [tool.evalgate]") for key, value in _flat(table).items()}
     for folder in ("base", "baseline_model"):
         if settings.get(folder):
@@ -141,9 +142,11 @@ def load_config(rootdir: Path, overrides: Mapping[str, Any]) -> Config:
     typed = {key: value for key, value in overrides.items() if value is not None}
     settings |= {key: _checked(key, value, f"--eval-{_option(key)}") for key, value in typed.items()}
 
+    default = settings.get("engine.name", EngineConfig().name)
+    judges = _judges(of_judges, rootdir, f"{path} [tool.evalgate.judges", default)
     if "judge" in settings:
         place, named = (Path.cwd(), "--eval-judge") if "judge" in typed else (rootdir, f"{path} [tool.evalgate]")
-        judges = _chosen(judges, settings.pop("judge"), place, named)
+        judges = _chosen(judges, settings.pop("judge"), place, named, default if default != "openai" else "vllm")
     elif len(judges.models) == 1:
         judges = replace(judges, default=next(iter(judges.models)))
     policy = {_POLICY[key]: value for key, value in settings.items() if key in _POLICY}
@@ -165,7 +168,7 @@ def _engine(given: Mapping[str, Any]) -> EngineConfig:
     )
 
 
-def _judges(table: Any, rootdir: Path, where: str) -> JudgesConfig:
+def _judges(table: Any, rootdir: Path, where: str, default: str) -> JudgesConfig:
     """The judges' table: scalars are about all of them, each table in it is one."""
     if not isinstance(table, dict):
         raise ConfigError(f"judges = {_shown(table)}: expected a table", where=f"{where}]", mend=_JUDGES_MEND)
@@ -173,11 +176,11 @@ def _judges(table: Any, rootdir: Path, where: str) -> JudgesConfig:
     scalars = {name: value for name, value in table.items() if name not in tables}
     for key, value in scalars.items():
         _obeyed(key, value, _JUDGES_RULES, f"{where}]")
-    models = {name: _judge(name, value, rootdir, f"{where}.{name}]") for name, value in tables.items()}
+    models = {name: _judge(name, value, rootdir, f"{where}.{name}]", default) for name, value in tables.items()}
     return JudgesConfig(models=models, **scalars)
 
 
-def _judge(name: str, table: Mapping[str, Any], rootdir: Path, where: str) -> JudgeConfig:
+def _judge(name: str, table: Mapping[str, Any], rootdir: Path, where: str, default: str) -> JudgeConfig:
     """One judge: every key that is not ours is its engine's."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
         raise ConfigError(f"{name!r} is no name for a judge", where=where, mend="Use letters, digits, -, _ and dots.")
@@ -186,16 +189,21 @@ def _judge(name: str, table: Mapping[str, Any], rootdir: Path, where: str) -> Ju
         _obeyed(key, value, _JUDGE_RULES, where)
     if "model" not in own:
         raise ConfigError("the judge has no model", where=where, mend=_JUDGES_MEND)
+    if "name" in table:
+        raise ConfigError("a judge's name is that of its table", where=where, mend='The engine is engine = "vllm".')
     engine = {key: _checked(f"{_ENGINE}{key}", value, where) for key, value in table.items() if key not in own}
+    named = own.pop("engine", None)
     if "url" in own:
-        engine = {"name": "openai", "url": own["url"], **engine}
+        engine = {**engine, "name": "openai", "url": own["url"]}
+    elif named or default != "openai":
+        engine["name"] = named or default
     for folder in ("model", "base"):
         if folder in own and "url" not in own and (rootdir / own[folder]).is_dir():
             own[folder] = str(rootdir / own[folder])
     return JudgeConfig(**own, engine=_engine(engine))
 
 
-def _chosen(judges: JudgesConfig, judge: str, folder: Path, where: str) -> JudgesConfig:
+def _chosen(judges: JudgesConfig, judge: str, folder: Path, where: str, engine: str) -> JudgesConfig:
     """The judges with another default: one of them by name, or a model given as `--model` takes it."""
     if judge in judges.models:
         return replace(judges, default=judge)
@@ -206,7 +214,7 @@ def _chosen(judges: JudgesConfig, judge: str, folder: Path, where: str) -> Judge
         mend = f"Did you mean {near[0]!r}?" if near else known
         raise ConfigError(f"{judge!r} is neither a judge nor a folder", where=where, mend=mend)
     name = local.name if local.is_dir() else "judge"
-    model = JudgeConfig(model=str(local.absolute()) if local.is_dir() else judge)
+    model = JudgeConfig(model=str(local.absolute()) if local.is_dir() else judge, engine=EngineConfig(name=engine))
     return replace(judges, default=name, models={**judges.models, name: model})
 
 
@@ -292,6 +300,7 @@ _JUDGE_RULES: dict[str, _Rule] = {
     "url": (_is_address, "an address without a password, such as 'http://localhost:8000/v1'"),
     "revision": _text("2026-05"),
     "base": _text("models/base"),
+    "engine": _text("vllm"),
 }
 
 

@@ -11,8 +11,9 @@ from evalgate.asking import Answers, Asker, Progress
 from evalgate.cache import Cache
 from evalgate.cases import cases_of
 from evalgate.checkpoint import Checkpoint
+from evalgate.digest import canonical
 from evalgate.engines import EngineSettings
-from evalgate.errors import ScorerError
+from evalgate.errors import ConfigError, ScorerError
 from evalgate.evaluation import Evaluation, Metric, Row
 from evalgate.instrument import Case, Instrument, Judgements
 from evalgate.plan import Plan, Question, TaskPlan, plan_task
@@ -72,6 +73,14 @@ class Evaluator:
         if not task.is_chat:
             return [text for text in declared if isinstance(text, str)]
         conversations = [messages for messages in declared if not isinstance(messages, str)]
+        if checkpoint.kind == "endpoint":  # it applies its own template: records show the messages
+            if task.template_kwargs:
+                raise ConfigError(
+                    "template_kwargs never reach an endpoint's template",
+                    where=task.name or "task",
+                    mend="Say them in engine.extra_body, as vLLM's chat_template_kwargs.",
+                )
+            return [canonical(messages) for messages in conversations]
         return self.asker.render(checkpoint, conversations, task.template_kwargs)
 
     def answer(self, plan: Plan, canary: Sequence[Request] = ()) -> Answers:

@@ -238,6 +238,13 @@ class Evaluation:
                 return metric
         raise KeyError(f"{name!r} is no metric of {self.task}; there are {', '.join(m.name for m in self.metrics)}")
 
+    def judge(self, name: str) -> Mapping[str, Any]:
+        """What is recorded of the judge behind a metric, for people: models, versions, settings, calibration.
+
+        Empty for metrics without a judge. Its identity is the digest in `Metric.judge`.
+        """
+        return dict((self.environment.get("judges") or {}).get(name) or {})
+
     def mean(self, name: str) -> float:
         """Weighted mean of a metric over the rows that have it, in the metric's own units (NaN without rows)."""
         import numpy as np

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from threading import Lock
+from typing import Any
 
 from evalgate.asking import Asker, Progress, Relay
 from evalgate.cache import Cache
@@ -27,6 +28,8 @@ from evalgate.task import Messages, Task
 
 Asked = tuple[Instrument, Case]
 KIND = "judgement"  # of the cache's entries
+ROOM = 8192
+"""Tokens that a judge's engine has room for where libraries ask it, whose questions nobody knows beforehand."""
 MEND = '[tool.evalgate.judges.mine] with model = "runs/judge-v1" makes one, and so does --eval-judge runs/judge-v1.'
 
 
@@ -90,14 +93,30 @@ class Judges:
     def bound(self, judge: Instrument) -> Instrument:
         """The instrument with its identity, and its calibration where there is one."""
         models = [self._chair(name).model.digest for name in judge.by] if judge.asks else []
-        identity = {"models": models, "versions": versions(judge.kind, self.config.python)}
+        identity = {"models": models, "versions": self._versions(judge.kind)}
         judge = replace(judge, identity=identity, floor=self.config.kappa)
         return replace(judge, calibration=self.calibrations.get(judge.digest))
 
-    def described(self, judge: Instrument) -> list[dict[str, str]]:
-        """Its models for people and records: name in the settings, name and digest of the checkpoint."""
-        models = [self._chair(name).model for name in judge.by] if judge.asks else []
-        return [{"name": m.name, "model": m.checkpoint.name, "digest": m.digest} for m in models]
+    def _versions(self, kind: str) -> dict[str, str]:
+        if kind != "promptfoo":
+            return versions(kind, self.config.python)
+        from evalgate.judges.node import promptfoo_versions
+
+        return promptfoo_versions()
+
+    def described(self, judge: Instrument) -> list[dict[str, Any]]:
+        """Its models for people and records: name in the settings, checkpoint, engine, and the digest of both."""
+        chairs = [self._chair(name) for name in judge.by] if judge.asks else []
+        return [
+            {
+                "name": chair.model.name,
+                "model": chair.model.checkpoint.name,
+                "weights": chair.model.checkpoint.digest,
+                "engine": dict(chair.asker.engine_identity),
+                "digest": chair.model.digest,
+            }
+            for chair in chairs
+        ]
 
     def names(self, judge: Instrument) -> tuple[str, ...]:
         """What the judge's models are called in the settings."""
@@ -236,6 +255,8 @@ class Judges:
         kinds: dict[str, list[Job]] = {}
         for job in jobs:
             kinds.setdefault(job.instrument.kind, []).append(job)
+            if job.model and job.instrument.kind != "native":
+                self._chairs[job.model.name].asker.room = ROOM
         for model in dict.fromkeys(job.model for job in kinds.get("native", ()) if job.model):
             yield from self._natively(model, [job for job in kinds["native"] if job.model == model], fresh=fresh)
         libraries = [job for kind in ("deepeval", "ragas", "uptrain") for job in kinds.get(kind, ())]
@@ -243,7 +264,7 @@ class Judges:
         if not libraries and not promptfoo:
             return
         from evalgate.judges.gateway import Gateway
-        from evalgate.judges.process import judge_in_child
+        from evalgate.judges.process import SECONDS, judge_in_child  # the first question waits until the engine is up
 
         with ExitStack() as stack:
             chairs = {job.model.name: self._chairs[job.model.name] for job in jobs if job.model}
@@ -258,7 +279,13 @@ class Judges:
             if libraries:
                 log = self.state / "logs" / "judges.log"
                 judged = judge_in_child(
-                    libraries, endpoint, python=self.config.python, folder=scratch, log=log, on_event=say
+                    libraries,
+                    endpoint,
+                    python=self.config.python,
+                    folder=scratch,
+                    log=log,
+                    on_event=say,
+                    seconds=SECONDS + max((chair.asker.settings.start_timeout for chair in chairs.values()), default=0),
                 )
                 yield from _whole(libraries, judged)
             if promptfoo:

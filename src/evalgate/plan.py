@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,19 +108,25 @@ def plan_task(
         task_id: `suite/task`.
         task: as declared.
         samples: sorted by id.
-        prompts: one rendered text per sample, in the same order.
+        prompts: one rendered text per sample, in the same order; of a chat with an endpoint the JSON of its messages.
         checkpoint: that answers.
         samples_digest: of the eval data.
         again: number of another measurement with seeds of its own, see `fresh_seed`.
     """
     sampling = task.sampling
+    asks_messages = task.is_chat and checkpoint.kind == "endpoint"
+
+    def asked(prompt: str) -> dict[str, Any]:
+        """What is asked: the text, or the messages that it is the JSON of."""
+        return {"prompt": "", "messages": tuple(json.loads(prompt))} if asks_messages else {"prompt": prompt}
+
     seed = fresh_seed(sampling.seed, again)
     reads_text = any(scorer.continuations is None for scorer in task.scorers)
 
     def generation(sample: Sample, prompt: str, k: int) -> Request:
         return Request(
             checkpoint=checkpoint.digest,
-            prompt=prompt,
+            **asked(prompt),
             special_tokens=not task.is_chat,  # a chat template has written its own
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
@@ -134,7 +141,7 @@ def plan_task(
         scored = {
             scorer.name: Request(
                 checkpoint=checkpoint.digest,
-                prompt=prompt,
+                **asked(prompt),
                 special_tokens=not task.is_chat,
                 continuations=scorer.continuations(sample),
             )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from evalgate.cases import cases_of
 from evalgate.evaluate import judged_row, row_weight, scored
@@ -90,6 +90,7 @@ def rescore(
         evaluation,
         metrics=tuple(metrics.values()),
         rows=tuple(_row(row, task, pairs.get(row.id), again, judgements or Judgements()) for row in evaluation.rows),
+        environment=_without_judges(evaluation.environment, again),
         origin=evaluation.record,
     )
 
@@ -106,6 +107,14 @@ def _again(evaluation: Evaluation, task: Task) -> list[Scorer]:
 def _askable(judge: Instrument) -> bool:
     """Whether a session can ask it about one stored answer."""
     return judge.identity is not None and not judge.pairwise
+
+
+def _without_judges(environment: Mapping[str, Any], again: Sequence[Scorer]) -> dict[str, Any]:
+    """What was recorded of judges holds no more where another one has judged again."""
+    names = {scorer.name for scorer in again}
+    kept = {name: said for name, said in (environment.get("judges") or {}).items() if name not in names}
+    rest = {name: value for name, value in environment.items() if name != "judges"}
+    return {**rest, "judges": kept} if kept else rest
 
 
 def _pairs(evaluation: Evaluation, task: Task, samples: Iterable[Sample]) -> Iterator[tuple[Row, Sample]]:

@@ -249,11 +249,6 @@ class _Handler(BaseHTTPRequestHandler):
 def answer(faulty: FaultyServer, asked: Mapping[str, Any], fault: str) -> str:
     """The body of a whole reply, with the faults that a model itself may make."""
     chat = "messages" in asked
-    text = SENTENCE if fault == "prose" else _text(faulty, asked, fault)
-    if fault == "two-objects":
-        text = (
-            f"{text}\n{text}" if text.startswith("{") else f'{{"score": 1}}\n{{"score": 5, "said": {json.dumps(text)}}}'
-        )
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
     if chat and asked.get("logprobs"):
         labels = ("the", "of", "and") if fault == "prose" else faulty.labels
@@ -270,6 +265,8 @@ def answer(faulty: FaultyServer, asked: Mapping[str, Any], fault: str) -> str:
         choice["logprobs"] = {"tokens": list(said), "token_logprobs": values, "text_offset": list(range(len(said)))}
         choice["logprobs"]["top_logprobs"] = [value and {said[i]: value} for i, value in enumerate(values)]
         text = said
+    else:
+        text = _text(faulty, asked, fault)
     choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
     length = len(str(asked["messages"] if chat else asked["prompt"]))
     model = "somebody-else" if fault == "wrong-model" else faulty.model or asked.get("model")
@@ -287,6 +284,12 @@ def answer(faulty: FaultyServer, asked: Mapping[str, Any], fault: str) -> str:
 
 
 def _text(faulty: FaultyServer, asked: Mapping[str, Any], fault: str) -> str:
+    if fault == "prose":
+        return SENTENCE
+    if fault == "two-objects":
+        text = _text(faulty, asked, "healthy")
+        first, second = (text, text) if text.startswith("{") else ('{"score": 1}', '{"score": 5}')
+        return f"{first}\n{second}"
     if faulty.reply:
         return faulty.reply(asked)
     schema = ((asked.get("response_format") or {}).get("json_schema") or {}).get("schema")

@@ -25,7 +25,7 @@ from tests.judges.answering import MODEL, Model, job, least, watched
 from tests.unit.test_judge_payloads import PAYLOADS as USUAL
 
 QUESTION, ANSWER, REFERENCE = "Where is it?", "It is in the red house now.", "In the red house."
-HARMLESS, NO_ANSWER = "Nothing else says this.", " "
+HARMLESS, NOTHING, NO_ANSWER = "Nothing else says this.", "Here is nothing to check.", " "
 PASSAGES = ["It is in the red house.", "The red house is by the lake."]
 CASE = Case("s-1", QUESTION, ANSWER, REFERENCE, {"passages": PASSAGES})
 PAYLOADS = {
@@ -103,6 +103,8 @@ def reply(prompt: str, schema: Mapping[str, Any]) -> str | Completion:
     """What the question asks for, else a 7 to GEval and the least that any other schema allows."""
     if match := re.search(r"please reply with: (.*)!", prompt):
         return FAULTS[match[1]][0]
+    if "statements" in schema["properties"] and NOTHING in prompt:
+        return '{"statements": []}'
     return json.dumps({"reason": "words", "score": 7} if "score" in schema["properties"] else least(schema))
 
 
@@ -137,6 +139,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
         jobs[f"statements {name}"] = job(relevancy, Case(f"q-{name}", QUESTION, text))
     jobs["harmless"] = job(g_eval, Case("p", QUESTION, HARMLESS, REFERENCE))
     jobs["harmless statements"] = job(relevancy, Case("q", QUESTION, HARMLESS))
+    jobs["nothing"] = job(relevancy, Case("n", QUESTION, NOTHING))
     rubric = [
         {"score_range": [0, 5], "expected_outcome": "Wrong."},
         {"score_range": [6, 10], "expected_outcome": "Right."},
@@ -181,6 +184,12 @@ def test_arguments_reach_the_metric(judged: Judged) -> None:
     assert any("Where is it?" in prompt and PASSAGES[1] in prompt for prompt in judged.model.prompts)
     assert any("P." in prompt and PASSAGES[0] in prompt for prompt in judged.model.prompts)
     assert judged.of("several passages").value == 1.0
+
+
+def test_nothing_to_check_is_a_full_score(judged: Judged) -> None:
+    """That is deepeval's own, and the docs say so: an answer without a statement is wholly relevant."""
+    assert judged.of("nothing").value == 1.0
+    assert sum(NOTHING in prompt for prompt in judged.model.prompts) == 1
 
 
 def test_what_a_metric_misses_is_an_error(judged: Judged) -> None:

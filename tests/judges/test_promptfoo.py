@@ -26,6 +26,7 @@ from evalgate.judges.node import ENTRY, find_node, find_promptfoo, promptfoo_ver
 from evalgate.judges.promptfoo import ENVIRONMENT, GUARD, judge_with_promptfoo
 from evalgate.request import Completion, Request
 from evalgate.scoring import promptfoo
+from evalgate.scoring.assertions import assertions_from
 from tests.judges.answering import MODEL
 
 PASSWD = "file:///etc/hostname"
@@ -240,6 +241,9 @@ def state_jobs() -> dict[str, Job]:
         [{"type": "assert-set", "assert": [{"type": "llm-rubric", "value": "REPLY-ERROR"}]}], "x", sample="in a set"
     )
     found["template"] = jobs_of([{"type": "contains", "value": "{{ x.y.z }}"}], "x", fields={"x": 1}, sample="template")
+    own = assertions_from("own", by=None, asks=False, gate=None, name="own").judge
+    assert own is not None
+    found["no assertions"] = Job(own, Case("no assertions", "Q", "A"))
     return found
 
 

@@ -50,6 +50,29 @@ LEAST = {
     "SQLSemanticEquivalence": 0.0,
     "SummaryScore": (1 - len(ANSWER) / len("\n".join(PASSAGES))) / 2,  # no question answered, but it is shorter
 }
+# Questions for one answer with two passages, as docs/judges-libraries.md says them.
+QUESTIONS = {
+    "AnswerAccuracy": 2,
+    "AnswerCorrectness": 3,
+    "ContextEntityRecall": 2,
+    "ContextPrecision": 2,
+    "ContextPrecisionWithReference": 2,
+    "ContextPrecisionWithoutReference": 2,
+    "ContextRecall": 1,
+    "ContextRelevance": 2,
+    "ContextUtilization": 2,
+    "DomainSpecificRubrics": 1,
+    "FactualCorrectness": 4,
+    "Faithfulness": 2,
+    "NoiseSensitivity": 7,
+    "ResponseGroundedness": 2,
+    "RubricsScoreWithReference": 1,
+    "RubricsScoreWithoutReference": 1,
+    "SQLSemanticEquivalence": 1,
+    "SummaryScore": 3,
+}
+LIMITS = {metric: 1000 + number for number, metric in enumerate(METRICS)}
+"""Tokens of a reply, for each metric its own: by them a request says whose it is."""
 FAULTS: dict[str, tuple[str | Completion, str]] = {
     "prose": ("I would say: good.", "expected one JSON object"),
     "empty": ("", "expected one JSON object"),
@@ -89,6 +112,11 @@ class Judged:
     def of(self, name: str) -> Judgement:
         return self.judgements[self.jobs[name].id]
 
+    def usual(self) -> list[str]:
+        """Prompts of faults and payloads, all of AnswerAccuracy with the usual limit of a reply."""
+        prompts = zip(self.model.asked, self.model.prompts, strict=True)
+        return [prompt for request, prompt in prompts if request.max_tokens == MAX_TOKENS and "query" in said(prompt)]
+
 
 BLANK = " "
 """As what ragas is shown an empty answer."""
@@ -116,7 +144,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     folder = tmp_path_factory.mktemp("judges")
     environ, did = watched(tmp_path_factory.mktemp("watch"))
     accuracy, similarity = ragas_metric("AnswerAccuracy"), "NonLLMStringSimilarity"
-    jobs = {metric: job(declared(metric), CASE) for metric in METRICS}
+    jobs = {metric: job(declared(metric, max_tokens=LIMITS[metric]), CASE) for metric in METRICS}
     for name in FAULTS:
         for which in ("both", "the first", "the second"):
             jobs[f"{which} {name}"] = job(accuracy, Case(f"f-{name}", f"{which} replies {name}", ANSWER, REFERENCE))
@@ -212,16 +240,11 @@ def test_payloads_arrive_to_the_letter_and_change_nothing_else(judged: Judged, n
         return
     assert judgement.error is None
     assert judgement.value == 0.0
-    asked = [prompt for prompt in judged.model.prompts if answers(prompt) and text in said(prompt).values()]
+    asked = [prompt for prompt in judged.usual() if text in said(prompt).values()]
     assert {tuple(sorted(said(prompt).values())) for prompt in asked} == {tuple(sorted((QUESTION, text, REFERENCE)))}
     assert len(asked) == 2
-    usual = [prompt for prompt in judged.model.prompts if answers(prompt) and ANSWER in said(prompt).values()]
+    usual = [prompt for prompt in judged.usual() if ANSWER in said(prompt).values()]
     assert {frame(prompt) for prompt in asked} == {frame(prompt) for prompt in usual}
-
-
-def answers(prompt: str) -> bool:
-    """Whether it is one of AnswerAccuracy."""
-    return {*said(prompt)} == {"query", "user_answer", "reference_answer"}
 
 
 def frame(prompt: str) -> str:
@@ -229,16 +252,19 @@ def frame(prompt: str) -> str:
     return prompt.rpartition("\ninput: ")[0]
 
 
+@pytest.mark.parametrize("metric", sorted(LIMITS))
+def test_a_metric_asks_what_it_costs(judged: Judged, metric: str) -> None:
+    """So many questions for an answer, and none where no model is asked; the limit of a reply reaches the model."""
+    asked = [request for request in judged.model.asked if request.max_tokens == LIMITS[metric]]
+    assert len(asked) == QUESTIONS.get(metric, 0)
+
+
 def test_every_question_is_asked_for_a_narrow_schema_and_without_chance(judged: Judged) -> None:
-    """Temperature 0, a limit, and a schema in which no number is left to the prompt alone."""
-    for request in judged.model.asked:
-        assert (request.temperature, request.max_tokens) == (0.0, MAX_TOKENS)
-        assert request.json_schema is not None
-        assert {field["type"] for field in fields(request.json_schema)} <= {"string", "array", "integer", "boolean"}
-        assert all("enum" in field for field in fields(request.json_schema) if field["type"] == "integer")
-    assert any(
-        field["type"] == "integer" for request in judged.model.asked for field in fields(request.json_schema or {})
-    )
+    """Temperature 0, and a schema in which no number is left to the prompt alone."""
+    assert {request.temperature for request in judged.model.asked} == {0.0}
+    asked = [field for request in judged.model.asked for field in fields(request.json_schema or {})]
+    assert {field["type"] for field in asked} == {"string", "array", "integer", "boolean"}
+    assert all("enum" in field for field in asked if field["type"] == "integer")
 
 
 def fields(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -248,7 +274,7 @@ def fields(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def test_nothing_is_asked_twice(judged: Judged) -> None:
     """A reply that does not count is not asked for again: decoded without chance it would be the same."""
-    queries = [said(prompt)["query"] for prompt in judged.model.prompts if answers(prompt)]
+    queries = [said(prompt)["query"] for prompt in judged.usual()]
     assert {queries.count(f"both replies {name}") for name in FAULTS} == {2}  # one of each judge
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from evalgate.errors import JudgeError
 from evalgate.instrument import Case, Job, Judgement
 from evalgate.judges.chat import HIDDEN
 from evalgate.judges.gateway import Gateway
@@ -202,3 +203,10 @@ def test_the_child_speaks_to_the_gateway_alone(judged: Judged) -> None:
     written = [line.partition(" ")[2].strip("'") for line in judged.did if line.startswith(("write ", "os.mkdir "))]
     ours = (str(judged.folder), "/dev/")
     assert [path for path in written if "__pycache__" not in path and not path.startswith(ours)] == []
+
+
+def test_an_interpreter_without_uptrain_says_so(tmp_path: Path) -> None:
+    """The usual environment has no UpTrain: that is one line, and no judgement."""
+    jobs = [job(declared("valid_response"), CASE)]
+    with pytest.raises(JudgeError, match="uptrain is not installed"):
+        list(judge_in_child(jobs, None, python=None, folder=tmp_path, log=tmp_path / "log"))

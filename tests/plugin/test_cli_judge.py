@@ -12,7 +12,6 @@ import pytest
 from evalgate.calibrate import write_calibration
 from evalgate.calibration import read_calibrations, read_reports
 from evalgate.instrument import Case
-from evalgate.judges.canaries import canaries
 from evalgate.judges.prompt import messages
 from evalgate.preflight import load_added_tokens, read_checkpoint
 from evalgate.scoring import judge
@@ -39,31 +38,30 @@ def rows() -> list[Row]:
     ]
 
 
-def setting(project: Project, grade: Callable[[Row], int], *, canary: bool = True, labelled: Sequence[Row] = ()) -> str:
+def setting(project: Project, grade: Callable[[Row], int], *, fail: Sequence[str] = ()) -> str:
     """A judge `tiny` that grades the labelled answers like that, and what the labels' file is called.
 
-    The fake engine knows the grade of each prompt as our own judge renders it; `canary` says whether it tells canaries.
+    The fake engine knows the grade of each prompt as our own judge renders it, and fails those with a text of `fail`.
     """
     folder = project.path / "runs/judge"
     if not folder.exists():
         project.checkpoint("judge")
         (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
-    labelled = labelled or rows()
+    labelled = rows()
     instrument = judge("Is the sum right?").judge
     assert instrument is not None
-    cases = {row["id"]: Case(row["id"], row["question"], row["answer"], row["reference"]) for row in labelled}
-    probes = canaries(instrument, list(cases.values()))
     special = load_added_tokens(read_checkpoint(folder))
 
-    def prompt(case: Case) -> str:
+    def prompt(row: Row) -> str:
+        case = Case(row["id"], row["question"], row["answer"], row["reference"])
         return messages(instrument, case, special=special)[0]["content"]
 
-    answers = {prompt(probe.case): "5" if probe.good is canary else "1" for probe in probes}
-    answers |= {prompt(cases[row["id"]]): str(grade(row)) for row in labelled}
+    answers = {prompt(row): str(grade(row)) for row in labelled}
     table = "\n".join(f"{json.dumps(text)} = {json.dumps(label)}" for text, label in answers.items())
     project.configure()
     with (project.path / "pyproject.toml").open("a") as file:
         file.write('\n[tool.evalgate.judges.tiny]\nmodel = "runs/judge"\nname = "fake"\n')
+        file.write(f"fail = {json.dumps(list(fail))}\n")
         file.write(f"[tool.evalgate.judges.tiny.answers]\n{table}\n")
     project.suite("test_arithmetic", JUDGED)
     (project.path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled))
@@ -112,10 +110,10 @@ def test_the_floor_is_a_setting(project: Project) -> None:
 
 
 def test_a_judge_that_cannot_be_measured_leaves_no_file(project: Project) -> None:
-    """Exit code 2 and one line: it cannot tell canaries, there are no labels, no such metric or no such judge."""
-    labels = setting(project, lambda row: 5 if row["label"] > 3 else 1, canary=False)
+    """Exit code 2 and one line: its engine fails one answer, there are no labels, no such metric or no such judge."""
+    labels = setting(project, lambda row: 5 if row["label"] > 3 else 1, fail=["7+5="])
     for says, *given in (
-        ("canaries", labels, "--metric", METRIC),
+        ("4 of 40 labelled answers have no judgement, the first: sample s007", labels, "--metric", METRIC),
         ("there is no such file", "nowhere.jsonl", "--metric", METRIC),
         (f"There are {METRIC}", labels, "--metric", "arithmetic/addition::exact_match"),
         ("tony", labels, "--metric", METRIC, "--judge", "tony"),

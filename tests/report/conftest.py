@@ -346,7 +346,9 @@ def sums_card() -> Callable[[int], CardData]:
 
 def hostile_members(text: str) -> list[Member]:
     """Members that have one text in every field that anybody but us writes: compared, broken, new, lost, not run."""
-    metric = Metric(name=text, digest=text, binary=True)
+    metric = Metric(name=text, digest=text, binary=True, judge=text)
+    model = {"name": text, "model": text, "weights": text, "engine": {text: text}, "digest": text}
+    judge = {"kind": text, "models": [model], "versions": {text: text}, "settings": {text: text}, "kappa": None}
 
     def side(who: str, good: int, *, task: str, error: bool) -> Evaluation:
         rows = [
@@ -372,7 +374,11 @@ def hostile_members(text: str) -> list[Member]:
             who=f"{text} {who}",
             prompt=text,
             samples=text,
-            environment={"engine": {"name": text, "version": text, text: text, "dtype": who}, text: text},
+            environment={
+                "engine": {"name": text, "version": text, text: text, "dtype": who},
+                text: text,
+                "judges": {text: judge},
+            },
             provenance={"command": text, text: text},
             policy={"golden": [f"{text} 1"], "gates": {text: {"margin": 0.1}}},
             acceptance=accepted(by=text, why=text) if who == "was" else None,

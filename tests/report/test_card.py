@@ -9,7 +9,7 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from evalgate.digest import digest, short
+from evalgate.evaluation import Evaluation
 from evalgate.gate import Outcome
-from evalgate.report import CardData, render_card, samples, view, write_card
+from evalgate.report import CardData, render_card, samples, sides, view, write_card
 from evalgate.report.samples import BUCKETS, payload
 
 
@@ -193,6 +195,85 @@ def test_a_row_without_an_answer_has_a_bucket_of_its_own(demo: CardData) -> None
     assert (sample["k"], sample["i"], sample["e"]) == ("EE", broken.id, "the engine died")
 
 
+def test_a_sample_says_which_metrics_have_no_score_and_why(demo: CardData) -> None:
+    """Its answer stays, and so do the other metrics' scores; each fault stands with its metric."""
+    task = "arithmetic/addition"
+    faults = {"chrf": "sample sums-0003: judge tiny: gave the grade 9", "exact_match": "it misjudged 3 of 12 canaries"}
+    rows = list(demo.candidates[task].rows)
+    rows[3] = replace(rows[3], scores={}, faults=faults)
+    rows[4] = replace(rows[4], scores={"exact_match": 1.0}, faults={"chrf": faults["chrf"]})
+    candidates = {**demo.candidates, task: replace(demo.candidates[task], rows=tuple(rows))}
+    none, one = (s for s in payload(demo.family, candidates, demo.baselines)["samples"] if s.get("e"))
+    if none["i"] != rows[3].id:
+        none, one = one, none
+    assert none["k"] == "EEE"
+    assert none["e"] == "\n".join(f"{name}: {why}" for name, why in faults.items())
+    assert none["o"] == [*rows[3].outputs]
+    assert one["k"][2] == "E"
+    assert "E" not in one["k"][:2]
+    assert one["e"] == f"chrf: {faults['chrf']}"
+
+
+# -- judges -----------------------------------------------------------------------------------------------------------
+
+TINY = {"name": "tiny", "model": "judge", "weights": digest("w"), "engine": {"name": "vllm"}, "digest": digest("tiny")}
+SAID = {
+    "kind": "native",
+    "models": [TINY],
+    "versions": {},
+    "settings": {"rubric": "Is the sum right?", "scale": {"1": "", "2": ""}, "template": None},
+    "kappa": 0.934,
+    "labels": 1200,
+}
+
+
+def judged_card(demo: CardData, said: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> CardData:
+    """The demo, with a judge behind one metric on both sides."""
+    task = "arithmetic/addition"
+
+    def judged(side: Evaluation, described: Mapping[str, Any]) -> Evaluation:
+        exact, *others = side.metrics
+        environment = {**side.environment, "judges": {exact.name: described}}
+        return replace(side, metrics=(replace(exact, judge=digest("it")), *others), environment=environment)
+
+    now = {**demo.candidates, task: judged(demo.candidates[task], said)}
+    was = {**demo.baselines, task: judged(demo.baselines[task], before or said)}
+    return replace(demo, candidates=now, baselines=was)
+
+
+def test_the_card_says_who_judged(demo: CardData) -> None:
+    """Model, digests, agreement with people, rubric and settings stand with the task's digests."""
+    text = shown(render_card(judged_card(demo, SAID)))
+    for said in (
+        "metric exact_match, judge native, tiny: judge " + short(digest("tiny")),
+        "exact_match, agrees with people kappa 0.93 on 1,200 labels",
+        "exact_match, setting.rubric Is the sum right?",
+        'exact_match, setting.scale {"1": "", "2": ""}',
+        f"exact_match, identity {digest('it')}",
+    ):
+        assert said in text
+    assert "judges.exact_match" not in text, "the environment says it a second time"
+
+
+def test_the_card_says_what_nobody_measured_and_what_changed(demo: CardData) -> None:
+    """A judge without calibration is called so; what differs between the sides is marked."""
+    library = SAID | {"kind": "ragas", "versions": {"ragas": "0.4.3"}, "kappa": None, "labels": None}
+    text = shown(render_card(judged_card(demo, library, library | {"versions": {"ragas": "0.4.2"}})))
+    assert "exact_match, agrees with people uncalibrated uncalibrated" in text
+    assert "exact_match, version.ragas differs 0.4.3 0.4.2" in text
+    assert f"exact_match, judge ragas, tiny: judge {short(digest('tiny'))} ragas, tiny" in text
+    alone = shown(render_card(judged_card(demo, library | {"models": []})))
+    assert "exact_match, judge ragas, asks no model" in alone
+
+
+def test_without_judges_the_card_says_nothing_of_them(demo: CardData) -> None:
+    """The negative control, also where a record describes a judge that its metric does not have."""
+    assert "exact_match, judge" not in shown(render_card(demo))
+    task = "arithmetic/addition"
+    stray = replace(demo.candidates[task], environment={"judges": {"exact_match": SAID}})
+    assert "exact_match, judge" not in shown(render_card(replace(demo, candidates={**demo.candidates, task: stray})))
+
+
 def test_a_sample_without_partner_is_not_compared(demo: CardData) -> None:
     """A new sample, or one that is asked otherwise than before, says so instead of taking a side."""
     verdict = demo.family.verdicts[0]
@@ -300,7 +381,7 @@ def test_determinism_is_said_in_words(demo: CardData, mode: str, said: str) -> N
     """Each mode is explained, and a mode that nobody knows is shown as it is; sides that differ are marked."""
     task = "arithmetic/addition"
     now = replace(demo.candidates[task], environment={"engine": {"determinism": mode}})
-    (field,) = view.environment({task: now}, {task: replace(now, environment={"engine": {"determinism": "old"}})})
+    (field,) = sides.environment({task: now}, {task: replace(now, environment={"engine": {"determinism": "old"}})})
     assert field.name == "engine.determinism"
     assert field.candidate.startswith(mode)
     assert said in field.candidate

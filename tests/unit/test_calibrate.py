@@ -262,7 +262,9 @@ def test_a_judgement_that_is_an_error_ends_the_calibration(faulty: int) -> None:
         with pytest.raises(JudgeError) as caught:
             measured(labelled, truth, **{side: Asked(says)})
         text = str(caught.value)
-        assert text.startswith(f"{len(failing)} of 60 labelled answers have no judgement, the first is q{faulty:03}: ")
+        assert text.startswith(
+            f"{len(failing)} of 60 labelled answers have no judgement, the first: sample q{faulty:03}: "
+        )
         assert "no reply after 3 attempts in 7 s" in text
         assert "\n" not in text
 
@@ -271,7 +273,7 @@ def test_a_judgement_that_is_an_error_ends_the_calibration(faulty: int) -> None:
 def test_no_value_of_the_scale_is_no_judgement(value: float) -> None:
     """Whoever gave it: the numbers would be nonsense."""
     labelled = rows()
-    with pytest.raises(JudgeError, match=f"the first is q000: {value!r} is no value of the scale"):
+    with pytest.raises(JudgeError, match=f"the first: sample q000: {value!r} is no value of the scale"):
         measured(labelled, lambda case: value)
 
 
@@ -283,7 +285,7 @@ def test_an_answer_that_was_not_judged_is_missed() -> None:
     def forgetful(cases: Sequence[Case]) -> Mapping[str, Judgement]:
         return dict(list(whole(cases).items())[:-1])
 
-    with pytest.raises(JudgeError, match=r"1 of 60 .* the first is q059: the judge said nothing of it"):
+    with pytest.raises(JudgeError, match=r"1 of 60 .* the first: sample q059: the judge said nothing of it"):
         measured(labelled, people(labelled), judge=forgetful)
 
 

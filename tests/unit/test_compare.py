@@ -155,6 +155,80 @@ def test_long_values_are_cut_and_stay_different() -> None:
     assert max(len(found.candidate), len(found.baseline)) < 80
 
 
+# -- judges -----------------------------------------------------------------------------------------------------------
+
+RUBRIC = "Does the answer say what the reference says?"
+TINY = {"name": "tiny", "model": "judge", "weights": digest("tiny"), "engine": {"name": "vllm", "dtype": "float32"}}
+
+
+def judged(model: str = "tiny", **said: Any) -> Evaluation:
+    """An evaluation of a judge, as a session records it; another `model` is another instrument."""
+    described = {
+        "kind": "native",
+        "models": [TINY],
+        "versions": {"deepeval": "4.3.1"},
+        "settings": {"rubric": RUBRIC, "revision": 1},
+        "kappa": 0.9,
+        "labels": 300,
+    }
+    found = evaluation(RIGHT, metric=replace(EXACT, judge=digest(model)))
+    return replace(found, environment={**found.environment, "judges": {EXACT.name: described | said}})
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ({"kind": "deepeval"}, "judge.kind: candidate deepeval, baseline native"),
+        ({"versions": {"deepeval": "4.4.0"}}, "judge.versions.deepeval: candidate 4.4.0, baseline 4.3.1"),
+        ({"settings": {"rubric": RUBRIC, "revision": 2}}, "judge.settings.revision: candidate 2, baseline 1"),
+        (
+            {"settings": {"rubric": "Is it polite?", "revision": 1}},
+            f"judge.settings.rubric: candidate Is it polite?, baseline {RUBRIC}",
+        ),
+        (
+            {"models": [TINY | {"weights": digest("other")}]},
+            f"judge.model: candidate judge ({short(digest('other'))}), baseline judge ({short(digest('tiny'))})",
+        ),
+        (
+            {"models": [TINY | {"engine": {"name": "vllm", "dtype": "bfloat16"}}]},
+            "judge.engine.dtype: candidate bfloat16, baseline float32",
+        ),
+        (
+            {"models": [TINY, TINY | {"model": "second"}]},
+            f"judge.models: candidate judge ({short(digest('tiny'))}), second ({short(digest('tiny'))}), "
+            f"baseline judge ({short(digest('tiny'))})",
+        ),
+        ({"models": []}, f"judge.models: candidate none, baseline judge ({short(digest('tiny'))})"),
+    ],
+)
+def test_a_changed_judge_is_refused_by_what_changed(changed: dict[str, Any], shown: str) -> None:
+    """The message names model, engine, version, prompt or rubric, and nothing that stayed."""
+    assert refused(judged("new", **changed), judged()) == [shown]
+
+
+def test_the_members_of_a_panel_are_told_apart() -> None:
+    """Of two judges the one that changed is named by its place."""
+    panel = judged("new", models=[TINY, TINY | {"weights": digest("other")}])
+    assert refused(panel, judged(models=[TINY, TINY])) == [
+        f"judge 2.model: candidate judge ({short(digest('other'))}), baseline judge ({short(digest('tiny'))})"
+    ]
+
+
+def test_a_judge_that_changed_unsaid_is_refused_by_digest() -> None:
+    """A record may not describe its judge, or the descriptions may not hold what changed; code has no judge at all."""
+    digests = f"judge: candidate {short(digest('new'))}, baseline {short(digest('tiny'))}"
+    assert refused(judged("new"), judged()) == [digests]
+    assert refused(judged("new"), replace(judged(), environment={})) == [digests]
+    assert refused(judged("new"), evaluation(RIGHT)) == [f"judge: candidate {short(digest('new'))}, baseline none"]
+
+
+def test_a_judge_by_another_name_or_calibration_is_the_same_judge() -> None:
+    """What the settings call it, and how far it agrees with people, refuses nothing."""
+    assert refused(judged(models=[TINY | {"name": "mine"}], kappa=None, labels=None), judged()) == []
+    named = judged("new", models=[TINY | {"name": "mine"}], kappa=0.5, versions={"deepeval": "4.4.0"})
+    assert refused(named, judged()) == ["judge.versions.deepeval: candidate 4.4.0, baseline 4.3.1"]
+
+
 # -- named, and refused only by a strict policy -----------------------------------------------------------------------
 
 

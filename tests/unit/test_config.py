@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evalgate.config import Config, EngineConfig, load_config, project_root
+from evalgate.config import Config, EngineConfig, JudgesConfig, load_config, project_root
 from evalgate.errors import ConfigError
 from evalgate.gate import Policy
 
@@ -212,3 +212,77 @@ def test_every_field_has_a_rule(tmp_path: Path) -> None:
     for name in names:
         with pytest.raises(ConfigError, match=f"{name} = .*expected"):
             load_config(project(tmp_path, f"[tool.evalgate]\n{name} = 1979-05-27\n"), {})
+
+# -- judges ------------------------------------------------------------------------------------------------------------
+
+JUDGES = """
+[tool.evalgate]
+{key}
+[tool.evalgate.engine]
+name = "transformers"
+[tool.evalgate.judges]
+kappa = 0.7
+[tool.evalgate.judges.small]
+model = "runs/judge"
+dtype = "float32"
+[tool.evalgate.judges.cloud]
+url = "https://judge.example/v1"
+model = "big"
+revision = "2026-05"
+api_key_env = "JUDGE_KEY"
+"""
+
+
+def judged(folder: Path, text: str, **typed: str) -> JudgesConfig:
+    """The judges of a pyproject.toml."""
+    (folder / "pyproject.toml").write_text(text)
+    return load_config(folder, typed).judges
+
+
+def test_judges_are_tables(tmp_path: Path) -> None:
+    """A model on this machine runs in the engine of the candidate; an endpoint is one; other keys are its options."""
+    (tmp_path / "runs/judge").mkdir(parents=True)
+    found = judged(tmp_path, JUDGES.format(key='judge = "cloud"'))
+    small, cloud = found.models["small"], found.models["cloud"]
+    assert (found.default, found.kappa) == ("cloud", 0.7)
+    assert small.model == str(tmp_path / "runs/judge")
+    assert (small.engine.name, small.engine.options) == ("transformers", {"dtype": "float32"})
+    assert (cloud.model, cloud.revision, cloud.engine.name) == ("big", "2026-05", "openai")
+    assert cloud.engine.options == {"api_key_env": "JUDGE_KEY", "url": "https://judge.example/v1"}
+
+
+def test_the_only_judge_is_the_default(tmp_path: Path) -> None:
+    """Of several, the settings must say which one metrics mean that name none."""
+    assert judged(tmp_path, '[tool.evalgate.judges.one]\nmodel = "m"').default == "one"
+    assert judged(tmp_path, JUDGES.format(key="")).default is None
+
+
+def test_a_judge_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--eval-judge` takes a name of the settings, or a checkpoint where one stands."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert judged(tmp_path, JUDGES.format(key=""), judge="small").default == "small"
+    typed = judged(tmp_path, JUDGES.format(key=""), judge="mine")
+    assert (typed.default, typed.models["mine"].model) == ("mine", str(tmp_path / "mine"))
+    assert typed.models["mine"].engine.name == "transformers"
+    with pytest.raises(ConfigError, match=r"'smal' is neither a judge nor a folder.*Did you mean 'small'"):
+        judged(tmp_path, JUDGES.format(key=""), judge="smal")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tool.evalgate]\njudges = 3", "expected a table"),
+        ("[tool.evalgate.judges]\nkapa = 0.5", "unknown key 'kapa'.*Did you mean 'kappa'"),
+        ("[tool.evalgate.judges]\nkappa = 1.5", "a number from 0 and below 1"),
+        ("[tool.evalgate.judges.one]\nurl = 'http://x/v1'", "the judge has no model"),
+        ("[tool.evalgate.judges.one]\nmodel = 'm'\nurl = 'http://me:secret@x/v1'", "an address without a password"),
+        ("[tool.evalgate.judges.one]\nmodel = 'm'\nname = 'vllm'", 'The engine is engine = "vllm"'),
+        ("[tool.evalgate.judges.'a b']\nmodel = 'm'", "'a b' is no name for a judge"),
+        ("[tool.evalgate]\njudge = 'nobody'", "'nobody' is neither a judge nor a folder"),
+    ],
+)
+def test_a_wrong_judge_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """Every mistake names its place and what is expected."""
+    with pytest.raises(ConfigError, match=message):
+        judged(tmp_path, text)

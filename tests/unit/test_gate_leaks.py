@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from evalgate.evaluation import Evaluation, Row
 from evalgate.gate import Family, Gate, Member, Outcome, Policy, Verdict, decide
+from evalgate.report.sides import provenance
 from evalgate.report.terminal import detail_lines, junit_properties, summary_lines
-from evalgate.report.view import lines, provenance
+from evalgate.report.view import lines
 from tests.unit.evaluations import answers, evaluation
 
 POLICY = Policy()

@@ -214,6 +214,17 @@ def test_options_of_tests(tmp_path: Path) -> None:
     assert [row["promptfoo"]["threshold"] for row in rows] == [0.25, 0.25]
 
 
+def test_a_variable_target_is_the_reference(tmp_path: Path) -> None:
+    """Tests with a variable target have it as reference; those without have none."""
+    asked = [{"type": "equals", "value": "{{ reference }}"}]
+    tests = [
+        {"vars": {"q": "a", "target": "A"}, "assert": asked},
+        {"vars": {"q": "b"}, "assert": [{"type": "is-json"}]},
+    ]
+    samples = read_samples(load(tmp_path, {"prompts": ["{{ q }}"], "tests": tests}, "c.json")["prompt-1"], "s/t")
+    assert {sample.fields["q"]: sample.target for sample in samples} == {"a": "A", "b": None}
+
+
 def test_the_default_prompt_is_the_variable_prompt(tmp_path: Path) -> None:
     """Without prompts, promptfoo asks what the variable prompt holds."""
     config = {"tests": [{"vars": {"prompt": "Hi"}, "assert": [{"type": "is-json"}]}]}

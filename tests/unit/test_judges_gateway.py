@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from evalgate.checkpoint import Checkpoint
 from evalgate.errors import CheckpointError, EngineError
 from evalgate.instrument import Endpoint, JudgeModel
+from evalgate.judges import gateway as module
 from evalgate.judges.chat import HIDDEN, MAX_TOKENS, Messages, neutral
 from evalgate.judges.gateway import LARGEST, Gateway
 from evalgate.request import Completion, Request
@@ -63,6 +64,7 @@ def raw(
         }
         connection.request("POST", path, body, sent)
         reply = connection.getresponse()
+        assert reply.getheader("x-should-retry") == "false"
         return reply.status, json.loads(reply.read())["error"]["message"]
     finally:
         connection.close()
@@ -363,6 +365,20 @@ def test_what_waits_is_asked_together_once_and_in_order() -> None:
         ["user:0;"],
         [f"user:{number};" for number in range(1, 9)],
     ]
+
+
+def test_a_moment_gathers_what_comes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that waits is not asked for the first question alone where others are on their way."""
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.5)
+    recorder = Recorder()
+    with gateway(recorder) as endpoint, client(endpoint) as asks, ThreadPoolExecutor(3) as pool:
+
+        def ask(number: int) -> None:
+            content: Any = [{"role": "user", "content": f"{number}"}]
+            asks.chat.completions.create(model="mine", messages=content)
+
+        list(pool.map(ask, range(3)))
+    assert [len(batch) for batch in recorder.batches] == [3]
 
 
 def test_an_answer_does_not_wait_for_its_batch() -> None:

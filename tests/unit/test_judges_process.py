@@ -247,6 +247,15 @@ def test_questions_go_through_the_gateway_and_are_counted(tmp_path: Path, librar
     assert "could not convert string to float" in str(found[prose.id].error)
 
 
+def test_a_gateway_that_is_gone_is_asked_once(tmp_path: Path, library: dict[str, str]) -> None:
+    """The client does not try again by itself: a connection that fails is an error with its name and one question."""
+    with Gateway({"mine": MODEL}, lambda requests: iter(()), lambda model, messages: "") as gone:
+        pass
+    (result,) = run([job("ask", answer="1", asks=True)], tmp_path, library, endpoint=gone)
+    assert "ragas ask: APIConnectionError: Connection error." in str(result.error)
+    assert str(result.error).endswith(", 1 question to the model)")
+
+
 def test_a_missing_library_is_said(tmp_path: Path) -> None:
     """A child that cannot import its library says which one, not a traceback."""
     absent = Job(Instrument("uptrain", {"metric": "x"}), Case("s", "q", "a"))

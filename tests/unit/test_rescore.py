@@ -92,6 +92,18 @@ def test_nothing_is_scored_again_where_nothing_changed() -> None:
     assert rescore(recorded(same, off_by_one), same, SAMPLES) is None
 
 
+def test_what_is_said_of_a_judge_goes_with_its_scores() -> None:
+    """A view must not name the judge of scores that it no longer holds; the others stay, and so does the record."""
+    said = {"numeric": {"kind": "native"}, "exact_match": {"kind": "deepeval"}}
+    strict = replace(recorded(task(numeric(), exact_match()), off_by_one), environment={"engine": {}, "judges": said})
+    assert view(strict, task(NEAR, exact_match())).environment == {
+        "engine": {},
+        "judges": {"exact_match": {"kind": "deepeval"}},
+    }
+    assert view(strict, task(NEAR, exact_match(ignore_case=True))).judge("numeric") == {}
+    assert strict.judge("numeric") == {"kind": "native"}
+
+
 def test_a_new_scorer_is_added_and_the_others_stay() -> None:
     """A metric that the record never had is measured; one that did not change keeps score and note."""
     old = recorded(task(exact_match()), off_by_one)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,3 +236,10 @@ def test_not_is_graded_as_its_base() -> None:
     """not-llm-rubric asks a model, not-contains asks none."""
     assert is_graded({"type": "not-llm-rubric"})
     assert not is_graded({"type": "not-contains"})
+
+
+def test_the_documentation_names_every_assertion() -> None:
+    """docs/judges-libraries.md lists what is supported."""
+    page = (Path(__file__).parents[2] / "docs" / "judges-libraries.md").read_text("utf-8")
+    section = page.partition("## promptfoo")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([\w-]+)`", section)) >= CODE | GRADED

@@ -95,8 +95,13 @@ def test_node_on_the_path_has_to_be_new_enough(tmp_path: Path) -> None:
         npm_command({"PATH": str(new)})
     assert npm_command({"PATH": str(program(new, "npm", "").parent)}) == [str(new / "npm")]
     program(tmp_path, "node", "print('v22.9.0')")
-    with pytest.raises(MissingToolError, match=r"Node\.js 22\.9\.0 is older than 22\.22"):
+    with pytest.raises(MissingToolError, match=r"is Node\.js 22\.9\.0, expected 22\.22 to 24"):
         find_node(environ)
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    program(newer, "node", "print('v25.0.0')")
+    with pytest.raises(MissingToolError, match=r"is Node\.js 25\.0\.0"):
+        find_node({"PATH": str(newer)})
     broken = tmp_path / "broken"
     broken.mkdir()
     program(broken, "node", "raise SystemExit(1)")

@@ -40,13 +40,15 @@ def incomparable(
     found += _differing(
         (
             ("scorer", ours.digest, theirs.digest),
-            ("judge", ours.judge, theirs.judge),
             ("range", [ours.low, ours.high], [theirs.low, theirs.high]),
             ("higher_is_better", ours.higher_is_better, theirs.higher_is_better),
             ("binary", ours.binary, theirs.binary),
             ("weighted", ours.weighted, theirs.weighted),
         )
     )
+    if ours.judge != theirs.judge:
+        changed = _judges(candidate.judge(metric), baseline.judge(metric))
+        found += changed or _differing((("judge", ours.judge, theirs.judge),))
     asked = set(zip(*candidate.keys, strict=True))
     unscored = [row for row in baseline.unscored(metric) if (row.id, row.pair) in asked]
     if unscored:
@@ -82,6 +84,31 @@ def _coverage(candidate: Evaluation, baseline: Evaluation) -> Iterable[Differenc
         )
     elif pairs < MIN_PAIRS:
         yield Difference("samples", f"{ours}", f"{theirs} (a comparison needs {MIN_PAIRS})")
+
+
+def _judges(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """What changed of a judge, as far as both records describe theirs; names in the settings are no change."""
+    if not ours or not theirs:
+        return ()
+    found = _differing((("judge.kind", ours.get("kind"), theirs.get("kind")),))
+    for part in ("versions", "settings"):
+        found += _differing(_items(f"judge.{part}", ours.get(part) or {}, theirs.get(part) or {}))
+    models, others = ours.get("models") or [], theirs.get("models") or []
+    if len(models) != len(others):
+        return (
+            *found,
+            Difference("judge.models", *(", ".join(map(_model, each)) or "none" for each in (models, others))),
+        )
+    for place, (one, other) in enumerate(zip(models, others, strict=True), 1):
+        name = "judge" if len(models) == 1 else f"judge {place}"
+        if one.get("weights") != other.get("weights"):
+            found += (Difference(f"{name}.model", _model(one), _model(other)),)
+        found += _differing(_items(f"{name}.engine", one.get("engine") or {}, other.get("engine") or {}))
+    return found
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    return f"{model.get('model')} ({_shown(model.get('weights'))})"
 
 
 def _items(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterable[tuple[str, Any, Any]]:

@@ -181,6 +181,7 @@ def _settle(member: Member, outcome: Outcome, reason: str) -> Case:
         reason=reason,
         value=scored.mean(member.metric) if scored else None,
         spec=scored.metric(member.metric) if scored else None,
+        asides=member.asides,
     )
     return Case(member, verdict)
 

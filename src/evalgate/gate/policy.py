@@ -164,6 +164,7 @@ class Verdict:
         wants_reserve: samples of the reserve that were not drawn yet could change what is said.
         leaked: how many of the samples stand in training text.
         clean: the verdict where these are left out; `None` without any.
+        asides: what the member is said to be, such as the metric of a judge that is not calibrated.
     """
 
     task: str
@@ -185,6 +186,7 @@ class Verdict:
     wants_reserve: bool = False
     leaked: int = 0
     clean: Verdict | None = None
+    asides: tuple[str, ...] = ()
 
     def fails(self, policy: Policy) -> bool:
         """Whether the metric's own test fails: never where it only informs."""

@@ -74,6 +74,7 @@ def reach(case: Case, policy: Policy, *, p_adjusted: float | None, level: float,
         look=case.look,
         confirmation=case.confirmation,
         wants_reserve=pending,
+        asides=member.asides,
     )
 
 

@@ -239,6 +239,7 @@ def _expanded(test: _Test) -> Iterator[_Test]:
 def _rows(tests: Sequence[_Test]) -> list[dict[str, Any]]:
     slices = _slices(tests)
     rows: list[dict[str, Any]] = []
+    blank = {"target": None} if any("target" in test.variables for test in tests) else {}  # of all samples, or of none
     seen: Counter[str] = Counter()
     for test in tests:
         name = str(test.variables["id"]) if "id" in test.variables else short(digest(dict(test.variables)))
@@ -248,7 +249,7 @@ def _rows(tests: Sequence[_Test]) -> list[dict[str, Any]]:
         if clash := sorted(set(told) & set(test.variables)):
             raise test.place.error(f"{clash[0]} is both a variable and metadata", "Rename one of them.")
         unique = name if seen[name] == 1 else f"{name}-{seen[name]}"
-        rows.append({**test.variables, **told, "id": unique, FIELD: own})
+        rows.append({**blank, **test.variables, **told, "id": unique, FIELD: own})
     return rows
 
 

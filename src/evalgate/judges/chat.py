@@ -17,6 +17,8 @@ Render = Callable[[JudgeModel, Messages], str | None]
 
 MAX_TOKENS = 1024
 """Of a reply, where a library names no limit."""
+LONGEST = 500
+"""Characters of a text in a reply that has a schema: one that never ends would leave no grade."""
 KNOWN = frozenset(
     {
         *("model", "messages", "temperature", "top_p", "seed", "stop", "n", "response_format"),
@@ -69,6 +71,7 @@ def to_request(body: object, models: Mapping[str, JudgeModel], render: Render) -
         raise Refusal("n: only one choice is given")
     shown = _messages(body.get("messages"), model.special)
     prompt = render(model, shown)
+    schema = _schema(body.get("response_format"))
     limits = [body[name] for name in ("max_completion_tokens", "max_tokens") if body.get(name) is not None]
     return Request(
         checkpoint=model.checkpoint.digest,
@@ -79,7 +82,7 @@ def to_request(body: object, models: Mapping[str, JudgeModel], render: Render) -
         top_p=_number("top_p", _given(body, "top_p", 1.0), 0.0),
         stop=_stop(body.get("stop")),
         seed=int(_number("seed", _given(body, "seed", 0), -math.inf, whole=True)),
-        json_schema=_schema(body.get("response_format")),
+        json_schema=schema if schema is None or prompt is None else _bounded(schema),  # strict endpoints refuse it
         messages=None if prompt is not None else shown,
     )
 
@@ -186,3 +189,14 @@ def _schema(value: object) -> Mapping[str, Any] | None:
     if kind == "text":
         return None
     raise Refusal("response_format: expected text, json_object, or json_schema with a schema")
+
+
+def _bounded(schema: Any) -> Any:
+    """The schema with a longest length for every text that has no form of its own."""
+    if isinstance(schema, list):
+        return [_bounded(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    found = {name: _bounded(item) for name, item in schema.items()}
+    free = found.get("type") == "string" and not {"enum", "const", "pattern", "format", "maxLength"} & found.keys()
+    return {**found, "maxLength": LONGEST} if free else found

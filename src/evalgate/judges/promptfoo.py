@@ -124,8 +124,10 @@ def _prepare(jobs: Sequence[Job]) -> tuple[dict[str, _Asked], dict[str, str]]:
     for job in jobs:
         try:
             asked[job.id] = _Asked(job, *of_case(job.instrument, job.case))
-        except (TaskError, KeyError) as error:
-            lost[job.id] = first_line(error)
+        except TaskError as error:
+            lost[job.id] = f"cannot be asked: {first_line(error.what)}"
+        except KeyError as error:
+            lost[job.id] = f"cannot be asked: the sample has no field {error}"
     return asked, lost
 
 

@@ -15,7 +15,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import polars
 from openai import AsyncOpenAI
 from uptrain.framework.base import Settings
 from uptrain.framework.evalllm import EVAL_TO_OPERATOR_MAPPING, PARAMETRIC_EVAL_TO_OPERATOR_MAPPING
@@ -90,6 +89,8 @@ class Judge(LLMMulticlient):  # type: ignore[misc]
 
 def _run(spec: Mapping[str, Any], case: Mapping[str, Any], judge: Judge) -> dict[str, Any]:
     """The one row that UpTrain's operator makes of a case."""
+    import polars  # which comes with UpTrain: at the top its absence would be told before UpTrain's
+
     arguments = dict(spec["arguments"])
     settings = _settings(arguments.pop("eval_type", "cot"))
     name = spec["metric"]

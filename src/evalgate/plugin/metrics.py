@@ -34,7 +34,7 @@ def declared_metrics(suites: Sequence[str]) -> frozenset[str]:
 
 
 def declared_scorers(suites: Sequence[str]) -> Mapping[str, tuple[Declared, Scorer]]:
-    """`suite/task::metric` to task and scorer (InputError where the suites cannot be collected, or two tasks are one)."""
+    """`suite/task::metric` to task and scorer (InputError where suites cannot be collected, or two share a task)."""
     collector, said = _Collector(), io.StringIO()
     quiet = ("--collect-only", "--verbosity=-2", "-W", "ignore::pytest.PytestAssertRewriteWarning")
     with redirect_stdout(said):
@@ -44,5 +44,5 @@ def declared_scorers(suites: Sequence[str]) -> Mapping[str, tuple[Declared, Scor
         raise InputError(f"pytest cannot collect {where}", where=where, mend=f"See pytest --collect-only {where}")
     known: dict[str, Declared] = {}
     for declared, _ in collector.found:
-        declare(known, declared)
+        declare(known, declared, lambda each: each.task)
     return {f"{declared.id}::{scorer.name}": (declared, scorer) for declared, scorer in collector.found}

@@ -87,7 +87,7 @@
       if (was !== null) sides.append(side("Was", was, now, s.v || s.x));
       sides.append(side("Now", now, was || [], s.x));
     }
-    if (s.e) sides.append(el("div", "side", el("h4", "", "No answer"), el("div", "text error", s.e)));
+    if (s.e) sides.append(el("div", "side", el("h4", "", now.length ? "No score" : "No answer"), el("div", "text error", s.e)));
     const article = el("article", `sample edge-${bucket}`, head, scores, asked, sides);
     article.tabIndex = -1;
     return article;

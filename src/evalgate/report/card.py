@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalgate.report import view
+from evalgate.report import sides, view
 from evalgate.report.lineage import made
 from evalgate.report.samples import BUCKETS, payload
 
@@ -112,11 +112,11 @@ def render_card(data: CardData) -> str:
         slices_shown=view.SLICES_SHOWN,
         comparability=view.comparability(family),
         golden=view.golden(family, candidates),
-        checkpoint=view.checkpoint(candidates, baselines),
-        environment=view.environment(candidates, baselines),
-        provenance=view.provenance(candidates, baselines),
-        settings=view.policy(family),
-        tasks=[(task, view.task_fields(e, baselines.get(task))) for task, e in candidates.items()],
+        checkpoint=sides.checkpoint(candidates, baselines),
+        environment=sides.environment(candidates, baselines),
+        provenance=sides.provenance(candidates, baselines),
+        settings=sides.policy(family),
+        tasks=[(task, sides.task_fields(e, baselines.get(task))) for task, e in candidates.items()],
         made=made(data.lineage),
         statement=data.statement and _markdown(data.statement),
         noise=data.noise and data.noise.removeprefix("noise floor: "),

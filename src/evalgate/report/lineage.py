@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from evalgate import text
 from evalgate.digest import short
-from evalgate.report.view import flat
+from evalgate.report.sides import flat
 from evalgate.version import Lineage, TrainingRun
 
 WIDTH, HEIGHT, POINTS = 640, 120, 200

@@ -159,7 +159,7 @@ def _sample(row: Row, was: Row | None, metrics: Iterable[str], *, reserve: bool)
             *([f"reserve={row.look or 'no'}"] if reserve else []),
         ],
         "c": row.cluster,
-        "e": row.fault,
+        "e": row.error or "\n".join(f"{name}: {_cut(why)}" for name, why in row.faults.items()) or None,
         "z": "length" in row.finish,
     }
     if was is not None:

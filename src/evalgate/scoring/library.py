@@ -106,6 +106,9 @@ def library_metric(
         digest(dict(arguments))
     except (TypeError, ValueError) as error:
         raise TaskError(f"arguments must be JSON values: {error}", where=where) from None
+    limit = settings.get("max_tokens", 1)
+    if type(limit) is not int or limit < 1:
+        raise TaskError(f"max_tokens={limit!r}, expected a whole number above 0", where=where)
     if by is not None and not needs.asks:
         raise TaskError(f"{metric} asks no model, so by={by!r} means nothing", where=where, mend="Leave by out.")
     if gate is not None and not needs.answer:

@@ -105,8 +105,6 @@ def ragas_metric(
             where=where,
             mend="Write weights=[1.0, 0.0].",
         )
-    if type(max_tokens) is not int or max_tokens < 1:
-        raise TaskError(f"max_tokens={max_tokens!r}, expected a whole number above 0", where=where)
     settings = {"revision": REVISION} | ({"max_tokens": max_tokens} if needs.asks else {})
     return library_metric(
         "ragas",

@@ -83,8 +83,6 @@ def uptrain_metric(
         raise TaskError("there is no guideline to adhere to", where=where, mend='Write guideline="…".')
     if (way := arguments.get("eval_type", "cot")) not in ("cot", "basic"):
         raise TaskError(f"eval_type={way!r:.80}, expected 'cot' or 'basic'", where=where)
-    if type(max_tokens) is not int or max_tokens < 1:
-        raise TaskError(f"max_tokens={max_tokens!r}, expected a whole number above 0", where=where)
     return library_metric(
         "uptrain",
         called,

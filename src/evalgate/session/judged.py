@@ -33,7 +33,9 @@ def bind(session: Session, declared: Declared) -> Task:
     task = declared.task
     if not any(scorer.judge for scorer in task.scorers):
         return task
-    session.judges.calibrations |= read_calibrations(declared.suite.parent / FOLDER)
+    known = session.judges.calibrations
+    for name, found in read_calibrations(declared.suite.parent / FOLDER).items():
+        known[name] = min(found, known.get(name, found), key=lambda each: each.kappa)
     recorded = [c.recorded[declared.id] for c in session.candidates.values() if declared.id in c.recorded]
     if session.candidates and not any(c.checkpoint or session.recipe for c in session.candidates.values()):
         task = replace(task, scorers=tuple(_as_recorded(session, scorer, recorded) for scorer in task.scorers))
@@ -87,14 +89,15 @@ def judge(
 
 
 def described(session: Session, task: Task) -> dict[str, Any]:
-    """What records say of the judges besides their digests: names of models, versions, how far they are calibrated."""
+    """What records say of the judges besides their digests: models, versions, settings, how far they are calibrated."""
     return {
         scorer.name: {
             "kind": scorer.judge.kind,
             "models": session.judges.described(scorer.judge),
             "versions": dict((scorer.judge.identity or {}).get("versions", {})),
-            "settings": scorer.metric.digest,
+            "settings": dict(scorer.judge.settings),
             "kappa": scorer.judge.calibration.kappa if scorer.judge.calibration else None,
+            "labels": scorer.judge.calibration.n if scorer.judge.calibration else None,
         }
         for scorer in task.scorers
         if scorer.judge

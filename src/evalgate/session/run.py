@@ -78,7 +78,9 @@ class Session:
         memo = self.cache.files
         registry = config.registry_at(root)
         self.candidates = (
-            from_records(records) if records else from_models(models, base=self._base, memo=memo, registry=registry)
+            from_records(records)
+            if records
+            else from_models(models, base=self._base, memo=memo, registry=registry, engine=config.engine)
         )
         self.recipe = self._recipe(train) if train else None
         self.gated = tuple(self.candidates)  # those that tests admit are evaluated, and get no verdict
@@ -137,6 +139,10 @@ class Session:
         """The checkpoint that the settings say is behind the baselines."""
         if not self.config.baseline_model:
             return ()
+        if self.config.engine.name == "openai":
+            raise ConfigError(
+                "the noise of endpoints is not measured", where="baseline_model", mend="Leave it out for this engine."
+            )
         folder = resolve_model(self.config.baseline_model, registry=self.config.registry_at(self.root))
         return (read_checkpoint(folder, base=base, memo=self.cache.files),)
 
