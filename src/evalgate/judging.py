@@ -264,7 +264,8 @@ class Judges:
         if not libraries and not promptfoo:
             return
         from evalgate.judges.gateway import Gateway
-        from evalgate.judges.process import SECONDS, judge_in_child  # the first question waits until the engine is up
+        from evalgate.judges.process import judge_in_child
+        from evalgate.judges.wire import SECONDS  # the first question waits until the engine is up
 
         with ExitStack() as stack:
             chairs = {job.model.name: self._chairs[job.model.name] for job in jobs if job.model}

@@ -179,7 +179,7 @@ def test_arguments_reach_the_metric(judged: Judged) -> None:
     """What is JSON in the suite is deepeval's own object in the child; what is none of them is the metric's error."""
     assert judged.of("rubric").value == pytest.approx(0.7)
     assert any("6-10: Right." in prompt for prompt in judged.model.prompts)
-    assert "gave 7.0, expected a number from 0 to 1" in str(judged.of("strict").error)  # 0 or 1 is asked for then
+    assert "7 is not one of [0, 1]" in str(judged.of("strict").error)  # 0 or 1 is asked for then
     assert "ValidationError" in str(judged.of("wrong rubric").error)
     assert any("Where is it?" in prompt and PASSAGES[1] in prompt for prompt in judged.model.prompts)
     assert any("P." in prompt and PASSAGES[0] in prompt for prompt in judged.model.prompts)

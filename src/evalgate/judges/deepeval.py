@@ -46,7 +46,13 @@ async def measure(
 
 
 class Judge(DeepEvalBaseLLM):  # type: ignore[misc]
-    """Asks for the schema and takes nothing else."""
+    """Asks for the schema and takes nothing else.
+
+    Attributes:
+        grades: lowest and highest of the whole numbers that GEval's prompt asks for, where its schema has any number.
+    """
+
+    grades: tuple[int, int] | None = None
 
     def __init__(self, client: AsyncOpenAI, model: str, max_tokens: int) -> None:
         self.client, self.max_tokens = client, max_tokens
@@ -68,7 +74,10 @@ class Judge(DeepEvalBaseLLM):  # type: ignore[misc]
         """The reply as deepeval's own object; what is none is never read twice, as deepeval's reader of prose would."""
         if schema is None:
             raise ValueError("the metric asks without a schema, so nobody can tell what a good reply is")
-        strict = pydantic_function_tool(schema)["function"]["parameters"]
+        strict: dict[str, Any] = {**pydantic_function_tool(schema)["function"]["parameters"]}
+        if self.grades and "score" in strict["properties"]:
+            low, high = self.grades
+            strict["properties"]["score"] = {"type": "integer", "enum": list(range(low, high + 1))}
         text, _ = await ask(self.client, str(self.name), prompt, self.max_tokens, strict)
         return schema.model_validate_json(text, strict=True)
 
@@ -83,6 +92,8 @@ def _metric(spec: Mapping[str, Any], judge: Judge | None) -> metrics.BaseMetric:
     takes = inspect.signature(made).parameters
     ours = {"name": "judge", "model": judge}
     metric: metrics.BaseMetric = made(**arguments, **{name: value for name, value in ours.items() if name in takes})
+    if judge is not None and isinstance(metric, metrics.GEval):
+        judge.grades = (0, 1) if metric.strict_mode else metric.score_range
     return metric
 
 

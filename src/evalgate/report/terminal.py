@@ -266,11 +266,11 @@ def _notes(family: Family, near_ties: Mapping[str, Collection[str]] | None) -> I
         elif verdict.outcome is Outcome.REGRESSION and (tied := near_tie_counts(verdict, near_ties)[0]):
             are = "is a near tie" if tied == 1 else "are near ties"
             yield f"{_member(verdict)}: {tied} of {len(verdict.comparison.broken)} broken samples {are}"
-    said: dict[str, list[str]] = {}
+    asides: dict[str, list[str]] = {}
     for verdict in family.verdicts:
         for aside in verdict.asides:
-            said.setdefault(aside, []).append(_member(verdict))
-    for aside, members in said.items():
+            asides.setdefault(aside, []).append(_member(verdict))
+    for aside, members in asides.items():
         yield f"{', '.join(members)}: {safe(aside, 400)}"
     dropped = [
         (verdict, part)

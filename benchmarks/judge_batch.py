@@ -1,0 +1,256 @@
+"""What a judgement costs: our own judge in one batch, beside deepeval's way of a question for every case.
+
+    python benchmarks/judge_batch.py          prints one table; some minutes on two cores
+
+All judge sums with one tiny model, fixtures/checkpoints/judge, in float32, after their start-up and a few cases to warm
+up; every case is new to every cache. Ours asks vLLM in a child of this process. deepeval is asked as its documentation
+has it: GEval with evaluation steps and `LocalModel`, over the OpenAI-compatible server of the same vLLM, its retries
+and telemetry off; `measure` case by case, and `a_measure` of as many at once as deepeval's own `evaluate` starts.
+
+A reason costs more than a grade, and how long it is is up to the judge: all who write one are held to the same number
+of characters, which are tokens of this model. With the 60 by default it is a short sentence; a judge of real size
+takes as many tokens for two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evalgate import deepeval_metric, judge
+from evalgate.cache import Cache
+from evalgate.cli.progress import ConsoleProgress
+from evalgate.config import EngineConfig, JudgeConfig, JudgesConfig
+from evalgate.engines.environment import child_environment
+from evalgate.instrument import Case, Instrument
+from evalgate.judges import chat, native
+from evalgate.judging import Judges
+from evalgate.scoring import Scorer
+
+JUDGE = Path(__file__).parents[1] / "fixtures" / "checkpoints" / "judge"
+RUBRIC = "Does the answer say what the reference says?"
+SHOWN = ["input", "actual_output", "expected_output"]
+AT_ONCE = 20  # deepeval's evaluate: AsyncConfig.max_concurrent
+WARM = 8
+START_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One way of judging: cases of a turn, seconds of every turn, cases without a score."""
+
+    name: str
+    cases: int
+    seconds: tuple[float, ...]
+    failed: int
+
+    @property
+    def each(self) -> float:
+        """Seconds of a judgement, the median over turns."""
+        return median(self.seconds) / self.cases
+
+
+Way = Callable[[Sequence[Case]], int]
+"""Judges cases and says how many have no score."""
+
+
+def cases(count: int, seed: int) -> list[Case]:
+    """Sums with an answer that is right as often as wrong; another seed never gives the same case."""
+    rng, found = random.Random(seed), []
+    for number in range(count):
+        first, second = rng.randrange(10, 100), rng.randrange(10, 100)
+        reference = str(first + second)
+        answer = reference if number % 2 else str(first + second + rng.choice((-10, -1, 1, 10)))
+        question = f"Run {seed}, no. {number}. Q: {first}+{second}=\nA:"
+        found.append(Case(f"{seed}-{number}", question, answer, reference))
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=1000, help="cases of our own judge")
+    parser.add_argument("--cases", type=int, default=40, help="cases of every other way")
+    parser.add_argument("--reason", type=int, default=60, help="longest reason in characters, whoever writes it")
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    native.REASON = chat.LONGEST = options.reason
+    os.environ |= {
+        "DEEPEVAL_TELEMETRY_OPT_OUT": "1",
+        "DEEPEVAL_DISABLE_DOTENV": "1",
+        "DEEPEVAL_FILE_SYSTEM": "READ_ONLY",
+    }
+    with tempfile.TemporaryDirectory() as scratch, ours(Path(scratch)) as judges, served(Path(scratch)) as url:
+        grade, reasons = judge(RUBRIC), judge(RUBRIC, explain=True)
+        steps = deepeval_metric("GEval", evaluation_steps=[RUBRIC], evaluation_params=SHOWN)
+        ways: list[tuple[str, int, Way]] = [
+            ("judge(…), one batch", options.batch, asked(judges, grade)),
+            ("judge(…, explain=True), one batch", options.batch, asked(judges, reasons)),
+            ("deepeval_metric(GEval), one batch", options.cases, asked(judges, steps)),
+            ("deepeval: GEval.measure, case by case", options.cases, one_by_one(url, options.reason)),
+            (f"deepeval: GEval.a_measure, {AT_ONCE} at once", options.cases, at_once(url, options.reason)),
+        ]
+        Console().print(table(measured(ways, options.turns)))
+
+
+def measured(ways: Sequence[tuple[str, int, Way]], turns: int) -> list[Timed]:
+    """Every way once to warm up, then all in turns, so that a busy machine weighs on all of them."""
+    seeds = iter(range(sys.maxsize))
+    for _, _, way in ways:
+        way(cases(WARM, next(seeds)))
+    seconds: dict[str, list[float]] = {name: [] for name, _, _ in ways}
+    failed = dict.fromkeys(seconds, 0)
+    for _ in range(turns):
+        for name, count, way in ways:
+            given = cases(count, next(seeds))
+            begun = time.perf_counter()
+            failed[name] += way(given)
+            seconds[name].append(time.perf_counter() - begun)
+    return [Timed(name, count, tuple(seconds[name]), failed[name]) for name, count, _ in ways]
+
+
+def table(found: Sequence[Timed]) -> Table:
+    """One row for each way; the first is what the others are held against."""
+    columns = ("", "cases", "seconds", "per judgement", "1,000 of them", "ratio", "without a score")
+    made = Table(*columns, title=f"medians, {len(os.sched_getaffinity(0))} cores")
+    for each in found:
+        numbers = f"{median(each.seconds):.2f}", f"{1000 * each.each:.1f} ms", f"{1000 * each.each:.1f} s"
+        ratio = f"{each.each / found[0].each:.1f}"
+        made.add_row(
+            each.name, f"{each.cases:,}", *numbers, ratio, f"{each.failed} of {each.cases * len(each.seconds)}"
+        )
+    return made
+
+
+@contextmanager
+def ours(scratch: Path) -> Iterator[Judges]:
+    """Judges as a session has them, with a cache of their own."""
+    config = JudgesConfig(default="tiny", models={"tiny": JudgeConfig(model=str(JUDGE), engine=EngineConfig())})
+    with Cache(scratch / "cache.sqlite") as cache:
+        judges = Judges(config, scratch, cache, ConsoleProgress(Console(stderr=True, quiet=True)))
+        try:
+            yield judges
+        finally:
+            judges.close()
+
+
+def asked(judges: Judges, scorer: Scorer) -> Way:
+    """All cases at once, as a session asks them; canaries are what a session adds for trust and are not timed here."""
+    if scorer.judge is None:
+        raise ValueError("the scorer has no judge")
+    bound: Instrument = judges.bound(scorer.judge)
+
+    def way(given: Sequence[Case]) -> int:
+        said = judges.judge([(bound, case) for case in given], probe=False)
+        return sum(said.of(bound, case).value is None for case in given)
+
+    return way
+
+
+@contextmanager
+def served(scratch: Path) -> Iterator[str]:
+    """The same weights behind vLLM's own server on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", "--model", str(JUDGE)]
+    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
+    command += ["--enforce-eager", "--block-size", "32", "--kv-cache-memory-bytes", str(1 << 30), "--seed", "0"]
+    command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
+    command += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
+    log = scratch / "server.log"
+    with log.open("wb") as said:
+        server = subprocess.Popen(command, stdout=said, stderr=said, env=child_environment("cpu"), cwd=scratch)
+        try:
+            _wait(server, port, log)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.25)
+        finally:
+            connection.close()
+    raise SystemExit(f"the server did not start: {log.read_text('utf-8', 'replace')[-2000:]}")
+
+
+def metric(url: str, reason: int) -> Any:
+    """GEval on the endpoint, its replies held to the form that it asks for."""
+    from deepeval.metrics import GEval
+    from deepeval.models import LocalModel
+    from deepeval.test_case import SingleTurnParams
+
+    properties = {"reason": {"type": "string", "maxLength": reason}, "score": {"type": "integer", "enum": [*range(11)]}}
+    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
+    model = LocalModel("tiny", "no-key", url, generation_kwargs={"response_format": form, "max_tokens": 1024})
+    params = [SingleTurnParams(name) for name in SHOWN]
+    return GEval("Correctness", evaluation_params=params, evaluation_steps=[RUBRIC], model=model, async_mode=False)
+
+
+def _test_case(case: Case) -> Any:
+    from deepeval.test_case import LLMTestCase
+
+    return LLMTestCase(input=case.question, actual_output=case.answer, expected_output=case.reference)
+
+
+def one_by_one(url: str, reason: int) -> Way:
+    """`measure`, one case after the other."""
+
+    def way(given: Sequence[Case]) -> int:
+        scorer = metric(url, reason)
+        with redirect_stdout(StringIO()):
+            return sum(scorer.measure(_test_case(case), _show_indicator=False) is None for case in given)
+
+    return way
+
+
+def at_once(url: str, reason: int) -> Way:
+    """`a_measure`, several on their way."""
+
+    async def every(given: Sequence[Case]) -> int:
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(case: Case) -> bool:
+            async with gate:
+                return await metric(url, reason).a_measure(_test_case(case), _show_indicator=False) is None
+
+        return sum(await asyncio.gather(*map(one, given)))
+
+    def way(given: Sequence[Case]) -> int:
+        with redirect_stdout(StringIO()):
+            return asyncio.run(every(given))
+
+    return way
+
+
+if __name__ == "__main__":
+    main()
