@@ -2,10 +2,11 @@
 
     python benchmarks/judge_batch.py          prints one table; some minutes on two cores
 
-All judge sums with one tiny model, fixtures/checkpoints/judge, in float32, after their start-up and a few cases to warm
-up; every case is new to every cache. Ours asks vLLM in a child of this process. deepeval is asked as its documentation
-has it: GEval with evaluation steps and `LocalModel`, over the OpenAI-compatible server of the same vLLM, its retries
-and telemetry off; `measure` case by case, and `a_measure` of as many at once as deepeval's own `evaluate` starts.
+All judge sums with one tiny model, fixtures/checkpoints/judge, in float32, after the start-up of engine and server and a
+few cases to warm up; every case is new to every cache. Ours asks vLLM in a child of this process. deepeval is asked as
+its documentation has it: GEval with evaluation steps and `LocalModel`, over the OpenAI-compatible server of the same
+vLLM, its telemetry off; `measure` case by case, and `a_measure` of as many at once as deepeval's own `evaluate` starts.
+`deepeval_metric` is GEval in the judges' process over our gateway, the start of that process included.
 
 A reason costs more than a grade, and how long it is is up to the judge: all who write one are held to the same number
 of characters, which are tokens of this model. With the 60 by default it is a short sentence; a judge of real size
@@ -68,8 +69,18 @@ class Timed:
         return median(self.seconds) / self.cases
 
 
-Way = Callable[[Sequence[Case]], int]
+Judged = Callable[[Sequence[Case]], int]
 """Judges cases and says how many have no score."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of judging: its name, cases of a turn, what judges, and what starts all that it needs beforehand."""
+
+    name: str
+    cases: int
+    judged: Judged
+    ready: Judged
 
 
 def cases(count: int, seed: int) -> list[Case]:
@@ -99,38 +110,39 @@ def main() -> None:
         "DEEPEVAL_FILE_SYSTEM": "READ_ONLY",
     }
     with tempfile.TemporaryDirectory() as scratch, ours(Path(scratch)) as judges, served(Path(scratch)) as url:
-        grade, reasons = judge(RUBRIC), judge(RUBRIC, explain=True)
-        steps = deepeval_metric("GEval", evaluation_steps=[RUBRIC], evaluation_params=SHOWN)
-        ways: list[tuple[str, int, Way]] = [
-            ("judge(…), one batch", options.batch, asked(judges, grade)),
-            ("judge(…, explain=True), one batch", options.batch, asked(judges, reasons)),
-            ("deepeval_metric(GEval), one batch", options.cases, asked(judges, steps)),
-            ("deepeval: GEval.measure, case by case", options.cases, one_by_one(url, options.reason)),
-            (f"deepeval: GEval.a_measure, {AT_ONCE} at once", options.cases, at_once(url, options.reason)),
+        grade = asked(judges, judge(RUBRIC))
+        reasons = asked(judges, judge(RUBRIC, explain=True))
+        steps = asked(judges, deepeval_metric("GEval", evaluation_steps=[RUBRIC], evaluation_params=SHOWN))
+        alone, several = one_by_one(url, options.reason), at_once(url, options.reason)
+        ways = [
+            Way("judge(…)", options.batch, grade, ready=grade),
+            Way("judge(…, explain=True)", options.batch, reasons, ready=reasons),
+            Way("deepeval_metric(GEval)", options.cases, steps, ready=grade),
+            Way("deepeval, GEval.measure", options.cases, alone, ready=alone),
+            Way(f"deepeval, {AT_ONCE} × a_measure", options.cases, several, ready=several),
         ]
         Console().print(table(measured(ways, options.turns)))
 
 
-def measured(ways: Sequence[tuple[str, int, Way]], turns: int) -> list[Timed]:
-    """Every way once to warm up, then all in turns, so that a busy machine weighs on all of them."""
+def measured(ways: Sequence[Way], turns: int) -> list[Timed]:
+    """All ways in turns, so that a busy machine weighs on all of them; each is made ready before its clock starts."""
     seeds = iter(range(sys.maxsize))
-    for _, _, way in ways:
-        way(cases(WARM, next(seeds)))
-    seconds: dict[str, list[float]] = {name: [] for name, _, _ in ways}
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     failed = dict.fromkeys(seconds, 0)
     for _ in range(turns):
-        for name, count, way in ways:
-            given = cases(count, next(seeds))
+        for way in ways:
+            way.ready(cases(WARM, next(seeds)))
+            given = cases(way.cases, next(seeds))
             begun = time.perf_counter()
-            failed[name] += way(given)
-            seconds[name].append(time.perf_counter() - begun)
-    return [Timed(name, count, tuple(seconds[name]), failed[name]) for name, count, _ in ways]
+            failed[way.name] += way.judged(given)
+            seconds[way.name].append(time.perf_counter() - begun)
+    return [Timed(way.name, way.cases, tuple(seconds[way.name]), failed[way.name]) for way in ways]
 
 
 def table(found: Sequence[Timed]) -> Table:
     """One row for each way; the first is what the others are held against."""
-    columns = ("", "cases", "seconds", "per judgement", "1,000 of them", "ratio", "without a score")
-    made = Table(*columns, title=f"medians, {len(os.sched_getaffinity(0))} cores")
+    columns = ("", "cases", "seconds", "each", "1,000", "ratio", "no score")
+    made = Table(*columns, title=f"medians of {len(found[0].seconds)} turns, {len(os.sched_getaffinity(0))} cores")
     for each in found:
         numbers = f"{median(each.seconds):.2f}", f"{1000 * each.each:.1f} ms", f"{1000 * each.each:.1f} s"
         ratio = f"{each.each / found[0].each:.1f}"
@@ -152,17 +164,17 @@ def ours(scratch: Path) -> Iterator[Judges]:
             judges.close()
 
 
-def asked(judges: Judges, scorer: Scorer) -> Way:
+def asked(judges: Judges, scorer: Scorer) -> Judged:
     """All cases at once, as a session asks them; canaries are what a session adds for trust and are not timed here."""
     if scorer.judge is None:
         raise ValueError("the scorer has no judge")
     bound: Instrument = judges.bound(scorer.judge)
 
-    def way(given: Sequence[Case]) -> int:
+    def judged(given: Sequence[Case]) -> int:
         said = judges.judge([(bound, case) for case in given], probe=False)
         return sum(said.of(bound, case).value is None for case in given)
 
-    return way
+    return judged
 
 
 @contextmanager
@@ -222,18 +234,18 @@ def _test_case(case: Case) -> Any:
     return LLMTestCase(input=case.question, actual_output=case.answer, expected_output=case.reference)
 
 
-def one_by_one(url: str, reason: int) -> Way:
+def one_by_one(url: str, reason: int) -> Judged:
     """`measure`, one case after the other."""
 
-    def way(given: Sequence[Case]) -> int:
+    def judged(given: Sequence[Case]) -> int:
         scorer = metric(url, reason)
         with redirect_stdout(StringIO()):
             return sum(scorer.measure(_test_case(case), _show_indicator=False) is None for case in given)
 
-    return way
+    return judged
 
 
-def at_once(url: str, reason: int) -> Way:
+def at_once(url: str, reason: int) -> Judged:
     """`a_measure`, several on their way."""
 
     async def every(given: Sequence[Case]) -> int:
@@ -245,11 +257,11 @@ def at_once(url: str, reason: int) -> Way:
 
         return sum(await asyncio.gather(*map(one, given)))
 
-    def way(given: Sequence[Case]) -> int:
+    def judged(given: Sequence[Case]) -> int:
         with redirect_stdout(StringIO()):
             return asyncio.run(every(given))
 
-    return way
+    return judged
 
 
 if __name__ == "__main__":

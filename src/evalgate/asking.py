@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,9 +134,7 @@ class Asker:
             known = known | fresh
         return [known[key] for key in keys]
 
-    def answer(
-        self, requests: Sequence[Request], canary: Sequence[Request] = (), *, remember: bool = True
-    ) -> Answers:
+    def answer(self, requests: Sequence[Request], canary: Sequence[Request] = (), *, remember: bool = True) -> Answers:
         """Every request answered: from the cache where it can be, by the engine where it must be.
 
         Each finished completion is in the cache before it counts, so a killed run resumes where it was. The canary's
@@ -158,6 +156,10 @@ class Asker:
         fresh = {name: completion for name, completion in made.items() if name in missing}
         again = {request.id: made[request.id] for request in canary if request.id in made}
         return Answers(known | fresh, len(known), len(fresh), monotonic() - began, again)
+
+    def forget(self, requests: Iterable[Request]) -> None:
+        """Answer these requests from the cache no longer."""
+        self.cache.forget(requests, self.engine_digest)
 
     def _generate(
         self, requests: Mapping[str, Request], canary: Sequence[Request], remember: bool

@@ -116,6 +116,10 @@ class Cache:
         while batch := list(itertools.islice(rows, BATCH)):
             self.insert("completion", batch)
 
+    def forget(self, requests: Iterable[Request], engine_identity: str) -> None:
+        """Keep the answers to these requests no longer: they are asked again."""
+        self.drop("completion", [cache_key(request, engine_identity) for request in requests])
+
     # -- rendered chat prompts -----------------------------------------------------------------------------------------
 
     def get_texts(self, keys: Iterable[str]) -> dict[str, str]:
@@ -179,6 +183,17 @@ class Cache:
         def work(database: sqlite3.Connection) -> None:
             database.execute("BEGIN IMMEDIATE")
             database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.execute("COMMIT")
+
+        self._run(work)
+
+    def drop(self, kind: str, keys: Iterable[str]) -> None:
+        """Keep these entries no longer."""
+        rows = [(kind, key) for key in keys]
+
+        def work(database: sqlite3.Connection) -> None:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("DELETE FROM entries WHERE kind = ? AND key = ?", rows)
             database.execute("COMMIT")
 
         self._run(work)

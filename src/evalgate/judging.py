@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from evalgate.asking import Asker, Progress, Relay
@@ -190,12 +191,15 @@ class Judges:
         probing = self._jobs_of(shown)
         known = {} if fresh else self._known({**jobs, **probing})
         missing = {id_: job for id_, job in {**jobs, **probing}.items() if id_ not in known}
+        anew: dict[str, Job] = {}
         if any(id_ in jobs for id_ in missing):
-            missing |= {id_: job for id_, job in probing.items() if job.model and self._chairs[job.model.name].endpoint}
-        self.progress.start(len(jobs) + len(probing), len(jobs) + len(probing) - len(missing), "judgements")
+            anew = {id_: job for id_, job in probing.items() if job.model and self._chairs[job.model.name].endpoint}
+            missing |= anew
+        total = _steps({**jobs, **probing})
+        self.progress.start(total, total - _steps(missing), "judgements")
         made: dict[str, Judgement] = {}
         try:
-            for judgement in self._make(list(missing.values()), fresh=fresh):
+            for judgement in self._make(list(missing.values()), anew=anew, fresh=fresh):
                 made[judgement.job] = judgement
                 if judgement.error is None and not fresh:
                     self._keep(missing[judgement.job], judgement)
@@ -250,15 +254,22 @@ class Judges:
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
-    def _make(self, jobs: Sequence[Job], *, fresh: bool) -> Iterator[Judgement]:
-        """Every job judged once, in any order: our own prompts first, then the libraries, which ask a gateway."""
+    def _make(self, jobs: Sequence[Job], *, anew: Container[str], fresh: bool) -> Iterator[Judgement]:
+        """Every job judged once, in any order: our own prompts first, then the libraries, which ask a gateway.
+
+        Args:
+            jobs: to judge.
+            anew: ids of those of our own prompts that are asked whatever is known.
+            fresh: everything is asked whatever is known, and nothing is kept.
+        """
         kinds: dict[str, list[Job]] = {}
         for job in jobs:
             kinds.setdefault(job.instrument.kind, []).append(job)
             if job.model and job.instrument.kind != "native":
                 self._chairs[job.model.name].asker.room = ROOM
         for model in dict.fromkeys(job.model for job in kinds.get("native", ()) if job.model):
-            yield from self._natively(model, [job for job in kinds["native"] if job.model == model], fresh=fresh)
+            mine = [job for job in kinds["native"] if job.model == model]
+            yield from self._natively(model, mine, anew=anew, fresh=fresh)
         libraries = [job for kind in ("deepeval", "ragas", "uptrain") for job in kinds.get(kind, ())]
         promptfoo = kinds.get("promptfoo", [])
         if not libraries and not promptfoo:
@@ -269,7 +280,8 @@ class Judges:
 
         with ExitStack() as stack:
             chairs = {job.model.name: self._chairs[job.model.name] for job in jobs if job.model}
-            ask = partial(self._ask, {chair.model.checkpoint.digest: chair for chair in chairs.values()}, fresh=fresh)
+            heard: dict[str, list[Request]] = {name: [] for name in chairs}
+            ask = partial(self._ask, {chair.model.checkpoint.digest: chair for chair in chairs.values()}, heard, fresh)
             gateway = Gateway({name: chair.model for name, chair in chairs.items()}, ask, self._rendered)
             endpoint = stack.enter_context(gateway) if chairs else None
             for chair in chairs.values():  # the kernel ends an engine with the thread that started it: the gateway's
@@ -288,7 +300,7 @@ class Judges:
                     on_event=say,
                     seconds=SECONDS + max((chair.asker.settings.start_timeout for chair in chairs.values()), default=0),
                 )
-                yield from _whole(libraries, judged)
+                yield from self._lasting(libraries, judged, heard)
             if promptfoo:
                 from evalgate.judges.node import find_node, find_promptfoo
                 from evalgate.judges.promptfoo import judge_with_promptfoo
@@ -298,11 +310,30 @@ class Judges:
                 judged = judge_with_promptfoo(
                     promptfoo, endpoint, tool=tool, node=node, folder=scratch, log=log, on_event=say
                 )
-                yield from _whole(promptfoo, judged)
+                yield from self._lasting(promptfoo, judged, heard)
 
-    def _natively(self, model: JudgeModel, jobs: Sequence[Job], *, fresh: bool) -> Iterator[Judgement]:
+    def _lasting(
+        self, jobs: Sequence[Job], judged: Iterator[Judgement], heard: Mapping[str, list[Request]]
+    ) -> Iterator[Judgement]:
+        """What libraries judge; where one made nothing of an endpoint's replies, these are not kept for the next time.
+
+        Which reply it was only the library knows, so all go; the judgements that came of the others are kept.
+        """
+        names = {job.id: job.model.name for job in jobs if job.model}
+        failed = set()
+        for judgement in _whole(jobs, judged):
+            if judgement.error is not None and judgement.job in names:
+                failed.add(names[judgement.job])
+            yield judgement
+        for chair in (self._chairs[name] for name in sorted(failed)):
+            if chair.endpoint:
+                chair.asker.forget(heard[chair.model.name])
+
+    def _natively(
+        self, model: JudgeModel, jobs: Sequence[Job], *, anew: Container[str], fresh: bool
+    ) -> Iterator[Judgement]:
         """Our own prompts: one batch of requests for all jobs of a model."""
-        chair = self._chairs[model.name]
+        chair, began = self._chairs[model.name], monotonic()
         conversations = {}
         for job in jobs:
             try:
@@ -315,6 +346,7 @@ class Judges:
         requests = {
             job.id: [native.request(job, messages, next(prompts)) for messages in conversations[job.id]] for job in jobs
         }
+        chair.asker.forget(request for job in jobs if job.id in anew for request in requests[job.id])
         chair.relay.counting = True
         try:
             answered = self._answers(chair, [r for some in requests.values() for r in some], fresh=fresh)
@@ -324,8 +356,12 @@ class Judges:
             return
         finally:
             chair.relay.counting = False
+        took = monotonic() - began
         for job in jobs:
-            yield native.read(job, [answered[request.id] for request in requests[job.id]])
+            judgement = native.read(job, [answered[request.id] for request in requests[job.id]], took)
+            if judgement.error is not None and chair.endpoint:  # asked again, it may keep to the form
+                chair.asker.forget(requests[job.id])
+            yield judgement
 
     def _answers(self, chair: Chair, requests: Sequence[Request], *, fresh: bool) -> Mapping[str, Completion]:
         """What a judge's model answers; known answers are not asked again unless they are to be fresh."""
@@ -334,11 +370,14 @@ class Judges:
                 self._make_room()
             return chair.asker.answer(requests, remember=not fresh).completions
 
-    def _ask(self, chairs: Mapping[str, Chair], requests: Sequence[Request], *, fresh: bool) -> Iterator[Completion]:
-        """The gateway's way to the models."""
+    def _ask(
+        self, chairs: Mapping[str, Chair], heard: Mapping[str, list[Request]], fresh: bool, requests: Sequence[Request]
+    ) -> Iterator[Completion]:
+        """The gateway's way to the models; what they are asked is noted in `heard`."""
         for digest_, chair in chairs.items():
             mine = [request for request in requests if request.checkpoint == digest_]
             if mine:
+                heard[chair.model.name].extend(mine)
                 yield from self._answers(chair, mine, fresh=fresh).values()
 
     def _rendered(self, model: JudgeModel, messages: Messages) -> str | None:
@@ -356,6 +395,11 @@ class Judges:
         """End the engines."""
         for chair in self._chairs.values():
             chair.asker.close()
+
+
+def _steps(jobs: Mapping[str, Job]) -> int:
+    """What is counted of them: a preference is asked twice."""
+    return sum(1 + job.instrument.pairwise for job in jobs.values())
 
 
 def _whole(jobs: Sequence[Job], judged: Iterator[Judgement]) -> Iterator[Judgement]:

@@ -14,7 +14,8 @@ with FaultyServer() as server:                 # healthy, on a free port of 127.
 
 A healthy answer is a function of the question alone. With `response_format` of a JSON schema it is an object of that
 schema, with `logprobs` there are log-probs of `labels`, with `echo` those of the prompt's characters, else it is a
-word. `reply` replaces it: it gets the request's body and returns the text.
+word. `reply` and `best` replace it: they get the request's body and return the text, or the label to prefer; `pick`
+says from the body whether and how this request fails.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class FaultyServer:
         model: that says to have answered; by default the one that was asked for.
         labels: tokens that log-probs are given of, at most 20.
         reply: body of a request to the text of its answer.
+        best: body of a request for log-probs to its most probable label.
+        pick: body of a request to the fault that it gets, whatever else the server does; `None` leaves it to `become`.
         key: the only key that is accepted; `None` accepts anything.
         retry_after: value of that header.
         port: to listen on; 0 is a free one.
@@ -100,12 +103,14 @@ class FaultyServer:
         model: str | None = None,
         labels: Sequence[str] = LABELS,
         reply: Callable[[Mapping[str, Any]], str] | None = None,
+        best: Callable[[Mapping[str, Any]], str] | None = None,
+        pick: Callable[[Mapping[str, Any]], str | None] | None = None,
         key: str | None = None,
         retry_after: str = "1",
         port: int = 0,
     ) -> None:
         self.model, self.labels, self.reply, self.key = model, tuple(labels)[:20], reply, key
-        self.retry_after = retry_after
+        self.best, self.pick, self.retry_after = best, pick, retry_after
         self.seen: list[Seen] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -147,6 +152,8 @@ class FaultyServer:
         """Note a request and say which fault it gets."""
         with self._lock:
             self.seen.append(seen)
+            if self.pick and (fault := self.pick(seen.body)):
+                return fault
             if self._left is not None:
                 if self._left <= 0:
                     return "healthy"
@@ -252,8 +259,10 @@ def answer(faulty: FaultyServer, asked: Mapping[str, Any], fault: str) -> str:
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
     if chat and asked.get("logprobs"):
         labels = ("the", "of", "and") if fault == "prose" else faulty.labels
+        best = faulty.best(asked) if faulty.best else None
         row = [
-            {"token": token, "logprob": value, "bytes": list(token.encode())} for token, value in _weigh(labels, asked)
+            {"token": token, "logprob": value, "bytes": list(token.encode())}
+            for token, value in _weigh(labels, asked, best)
         ]
         row = row[: max(1, int(asked.get("top_logprobs") or 0))]
         text = str(row[0]["token"])
@@ -351,9 +360,9 @@ def hashed(value: Any) -> float:
     return int(digest(value)[:8], 16) / 2**32
 
 
-def _weigh(labels: Sequence[str], asked: Any) -> list[tuple[str, float]]:
-    """Log-probs that sum to .99, best first."""
-    weights = {label: math.exp(6 * hashed([asked.get("messages"), label])) for label in labels}
+def _weigh(labels: Sequence[str], asked: Any, best: str | None) -> list[tuple[str, float]]:
+    """Log-probs that sum to .99, best first; one may be given, which then is far above the others."""
+    weights = {label: math.exp(6 * hashed([asked.get("messages"), label]) + 9 * (label == best)) for label in labels}
     total = sum(weights.values()) / 0.99
     pairs = [(label, math.log(weight / total)) for label, weight in weights.items()]
     return sorted(pairs, key=lambda pair: -pair[1])

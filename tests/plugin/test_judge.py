@@ -125,6 +125,17 @@ def test_a_gate_needs_a_calibration(project: Project) -> None:
     assert not (project.path / ".evalgate/records").exists()
 
 
+def test_suites_in_which_nothing_blocks_are_no_gate(project: Project) -> None:
+    """All metrics are uncalibrated judges': INCONCLUSIVE and said so; where undecided fails, the run fails."""
+    judged(project, RIGHT)
+    project.accept("runs/v1")
+    result = project.run("evalsuites", "--model", "runs/v3")
+    result.stdout.fnmatch_lines(["v3: INCONCLUSIVE*none of these metrics blocks: this is no gate*"])
+    assert result.ret == 0
+    strict = project.run("evalsuites", "--model", "runs/v3", "--eval-inconclusive", "fail")
+    assert strict.ret == 1
+
+
 def calibrate(project: Project, right: int, wrong: int) -> int:
     """Labels of which the judge gets so many right and wrong; exit code of the command."""
     rows = [
@@ -210,6 +221,8 @@ def test_a_judge_of_other_weights_scores_the_baseline_again(project: Project) ->
 def test_a_preference_is_held_against_the_baseline(project: Project) -> None:
     """Without a baseline there is nothing to prefer to; with one, worse answers lose in both orders."""
     judged(project, "exact_match()", BETTER)
+    recorded = project.run("evalsuites", "--model", "runs/v2", "--eval-record-only")
+    assert recorded.ret == 0, "a preference that nobody can have yet is no fault of the record"
     first = project.run("evalsuites", "--model", "runs/v1")
     first.stdout.fnmatch_lines(["*arithmetic/addition::prefer: no baseline yet, whose answers these*"])
     assert outcomes(project)["prefer"] == "NO BASELINE"

@@ -20,7 +20,7 @@ from evalgate.checkpoint import Checkpoint
 from evalgate.errors import CheckpointError, EngineError
 from evalgate.instrument import Endpoint, JudgeModel
 from evalgate.judges import gateway as module
-from evalgate.judges.chat import HIDDEN, MAX_TOKENS, Messages, neutral
+from evalgate.judges.chat import HIDDEN, LONGEST, MAX_TOKENS, Messages, neutral
 from evalgate.judges.gateway import LARGEST, Gateway
 from evalgate.request import Completion, Request
 
@@ -123,6 +123,19 @@ def test_a_chat_completion_is_a_request(asked: tuple[Recorder, openai.OpenAI, En
     assert reply.choices[0].message.content == "[system:be just;user:well?;]"
     assert reply.usage is not None
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (3, 2, 5)
+
+
+def test_texts_of_a_reply_end(asked: tuple[Recorder, openai.OpenAI, Endpoint]) -> None:
+    """A text without a form of its own gets a longest length, wherever it stands; all else is as it was asked for."""
+    recorder, asks, _ = asked
+    kept: Any = {"type": {"enum": ["a"]}, "day": {"type": "string", "format": "date"}, "n": {"type": "number"}}
+    free = {"type": "string"}
+    schema = {"type": "object", "properties": {**kept, "reason": free, "list": {"type": "array", "items": free}}}
+    response_format: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    asks.chat.completions.create(model="mine", messages=QUESTION, response_format=response_format)
+    ended = {"type": "string", "maxLength": LONGEST}
+    found = {**kept, "reason": ended, "list": {"type": "array", "items": ended}}
+    assert recorder.last.json_schema == {"type": "object", "properties": found}
 
 
 def test_what_is_not_said_draws_nothing(asked: tuple[Recorder, openai.OpenAI, Endpoint]) -> None:

@@ -17,7 +17,7 @@ Render = Callable[[JudgeModel, Messages], str | None]
 
 MAX_TOKENS = 1024
 """Of a reply, where a library names no limit."""
-LONGEST = 500
+LONGEST = 300
 """Characters of a text in a reply that has a schema: one that never ends would leave no grade."""
 KNOWN = frozenset(
     {

@@ -49,7 +49,7 @@ class Judge(DeepEvalBaseLLM):  # type: ignore[misc]
     """Asks for the schema and takes nothing else.
 
     Attributes:
-        grades: lowest and highest of the whole numbers that GEval's prompt asks for, where its schema has any number.
+        grades: lowest and highest that GEval's prompt asks for, where its schema has any number.
     """
 
     grades: tuple[int, int] | None = None
@@ -77,7 +77,7 @@ class Judge(DeepEvalBaseLLM):  # type: ignore[misc]
         strict: dict[str, Any] = {**pydantic_function_tool(schema)["function"]["parameters"]}
         if self.grades and "score" in strict["properties"]:
             low, high = self.grades
-            strict["properties"]["score"] = {"type": "integer", "enum": list(range(low, high + 1))}
+            strict["properties"]["score"] = {"type": "number", "minimum": low, "maximum": high}  # else it may never end
         text, _ = await ask(self.client, str(self.name), prompt, self.max_tokens, strict)
         return schema.model_validate_json(text, strict=True)
 

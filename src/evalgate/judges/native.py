@@ -9,6 +9,7 @@ from typing import Any
 
 from evalgate.instrument import Job, Judgement
 from evalgate.judges.prompt import CHOICES, messages
+from evalgate.judges.wire import failure
 from evalgate.request import Completion, Request
 from evalgate.scoring.structure import parse_strictly
 
@@ -59,7 +60,7 @@ def labels(job: Job) -> tuple[str, ...]:
     return CHOICES if job.instrument.pairwise else tuple(job.instrument.settings["scale"])
 
 
-def read(job: Job, completions: Sequence[Completion]) -> Judgement:
+def read(job: Job, completions: Sequence[Completion], seconds: float = 0.0) -> Judgement:
     """The judgement in what the model answered; anything but what was asked for is an error.
 
     Grades are averaged, weighted by their probability among the labels. A preference counts where both orders agree.
@@ -67,6 +68,7 @@ def read(job: Job, completions: Sequence[Completion]) -> Judgement:
     Args:
         job: what was asked.
         completions: one for each of `conversations(job)`, in their order.
+        seconds: how long they took, for messages.
     """
     if len(completions) != 1 + job.instrument.pairwise:
         raise ValueError(f"{len(completions)} completions are not those of the job's conversations")
@@ -79,7 +81,10 @@ def read(job: Job, completions: Sequence[Completion]) -> Judgement:
             value, said = _graded(job, _shares(job, completions[0]))
     except ValueError as error:
         name = f"judge {job.model.name}" if job.model else "the judge"
-        return Judgement(job.id, None, error=f"sample {job.case.sample}: {name}: {_brief(str(error))}")
+        said = f"{name}: {_brief(str(error))}"
+        if any(completion.error for completion in completions):  # which says itself how often was asked
+            return Judgement(job.id, None, error=f"sample {job.case.sample}: {said}")
+        return Judgement(job.id, None, error=failure(job.case.sample, said, len(completions), seconds))
     return Judgement(job.id, value, said)
 
 

@@ -195,8 +195,12 @@ class GatedRun:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """A gate that `required` names and that did not run is not a pass."""
+        """A gate that `required` names and that did not run is not a pass; nor, where undecided fails, is no gate."""
         if not options.only_looks(session.config):
+            tasks = [declared.task for declared in self.session.declared.values()]
+            toothless = bool(self.session.reports) and not any(task.blocking for task in tasks)
+            if toothless and self.session.config.policy.inconclusive == "fail" and not session.exitstatus:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
             self.missing = self.session.missing_required(self._ran)
             if self.missing and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
