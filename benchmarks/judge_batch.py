@@ -2,10 +2,10 @@
 
     python benchmarks/judge_batch.py          prints one table; some minutes on two cores
 
-All judge sums with one tiny model, fixtures/checkpoints/judge, in float32, after the start-up of engine and server and a
-few cases to warm up; every case is new to every cache. Ours asks vLLM in a child of this process. deepeval is asked as
-its documentation has it: GEval with evaluation steps and `LocalModel`, over the OpenAI-compatible server of the same
-vLLM, its telemetry off; `measure` case by case, and `a_measure` of as many at once as deepeval's own `evaluate` starts.
+All judge sums with one tiny model, fixtures/checkpoints/judge, in float32, after engine and server have started and a
+few cases have warmed them up; every case is new to every cache. Ours asks vLLM in a child of this process. deepeval is
+asked as its documentation has it: GEval with evaluation steps and `LocalModel`, over the OpenAI-compatible server of
+the same vLLM, its telemetry off; `measure` case by case, and `a_measure` of as many at once as its `evaluate` starts.
 `deepeval_metric` is GEval in the judges' process over our gateway, the start of that process included.
 
 A reason costs more than a grade, and how long it is is up to the judge: all who write one are held to the same number
@@ -39,7 +39,7 @@ from rich.table import Table
 from evalgate import deepeval_metric, judge
 from evalgate.cache import Cache
 from evalgate.cli.progress import ConsoleProgress
-from evalgate.config import EngineConfig, JudgeConfig, JudgesConfig
+from evalgate.config import JudgeConfig, JudgesConfig
 from evalgate.engines.environment import child_environment
 from evalgate.instrument import Case, Instrument
 from evalgate.judges import chat, native
@@ -117,7 +117,7 @@ def main() -> None:
         ways = [
             Way("judge(…)", options.batch, grade, ready=grade),
             Way("judge(…, explain=True)", options.batch, reasons, ready=reasons),
-            Way("deepeval_metric(GEval)", options.cases, steps, ready=grade),
+            Way("deepeval_metric(GEval)", options.cases, steps, ready=lambda some: steps(some) + reasons(some)),
             Way("deepeval, GEval.measure", options.cases, alone, ready=alone),
             Way(f"deepeval, {AT_ONCE} × a_measure", options.cases, several, ready=several),
         ]
@@ -155,7 +155,7 @@ def table(found: Sequence[Timed]) -> Table:
 @contextmanager
 def ours(scratch: Path) -> Iterator[Judges]:
     """Judges as a session has them, with a cache of their own."""
-    config = JudgesConfig(default="tiny", models={"tiny": JudgeConfig(model=str(JUDGE), engine=EngineConfig())})
+    config = JudgesConfig(default="tiny", models={"tiny": JudgeConfig(model=str(JUDGE))})
     with Cache(scratch / "cache.sqlite") as cache:
         judges = Judges(config, scratch, cache, ConsoleProgress(Console(stderr=True, quiet=True)))
         try:
@@ -184,7 +184,16 @@ def served(scratch: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", "--model", str(JUDGE)]
-    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
+    command += [
+        "--served-model-name",
+        "tiny",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dtype",
+        "float32",
+    ]
     command += ["--enforce-eager", "--block-size", "32", "--kv-cache-memory-bytes", str(1 << 30), "--seed", "0"]
     command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
     command += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']

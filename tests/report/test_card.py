@@ -214,6 +214,19 @@ def test_a_sample_says_which_metrics_have_no_score_and_why(demo: CardData) -> No
     assert one["e"] == f"chrf: {faults['chrf']}"
 
 
+def test_what_every_sample_lacks_is_told_once(demo: CardData) -> None:
+    """A judge that missed its canaries has no score anywhere: that stands beside its metric, and at no sample."""
+    task = "arithmetic/addition"
+    rows = [
+        replace(row, scores={"exact_match": 1.0}, faults={"chrf": "it misjudged 3 of 12 canaries"})
+        for row in demo.candidates[task].rows
+    ]
+    rows[7] = replace(rows[7], faults={**rows[7].faults, "exact_match": "its own"})
+    candidates = {**demo.candidates, task: replace(demo.candidates[task], rows=tuple(rows))}
+    told = [s for s in payload(demo.family, candidates, demo.baselines)["samples"] if s.get("e")]
+    assert [(sample["i"], sample["e"]) for sample in told] == [(rows[7].id, "exact_match: its own")]
+
+
 # -- judges -----------------------------------------------------------------------------------------------------------
 
 TINY = {"name": "tiny", "model": "judge", "weights": digest("w"), "engine": {"name": "vllm"}, "digest": digest("tiny")}

@@ -99,6 +99,7 @@ def payload(
     before = [{row.id: row for row in baselines[task].rows} if task in baselines else {} for task in tasks]
     rows = [candidates[task].rows for task in tasks]
     names = [[view.verdict.metric for view in views[task]] for task in tasks]
+    common = [_common(some) for some in rows]
     return {
         "buckets": BUCKETS,
         "tasks": [{"id": task, "metrics": metrics} for task, metrics in zip(tasks, names, strict=True)],
@@ -109,7 +110,7 @@ def payload(
         "left_out": sum(map(len, rows)) - len(kept),
         "samples": [
             {"a": number, "k": buckets}
-            | _sample(row, was, names[number], reserve=candidates[tasks[number]].look > 0)
+            | _sample(row, was, names[number], reserve=candidates[tasks[number]].look > 0, common=common[number])
             | _near(row, was, views[tasks[number]], buckets)
             for _, number, position, buckets in kept
             for row in (rows[number][position],)
@@ -141,7 +142,14 @@ def _near(row: Row, was: Row | None, views: list[View], buckets: str) -> dict[st
     return {"n": places} | ({"m": float(f"{min(gaps):.2g}")} if gaps else {})
 
 
-def _sample(row: Row, was: Row | None, metrics: Iterable[str], *, reserve: bool) -> dict[str, Any]:
+def _common(rows: Sequence[Row]) -> set[tuple[str, str]]:
+    """Faults of a metric that every row has: a judge that is not to be trusted is told once, beside the metric."""
+    return set.intersection(*(set(row.faults.items()) for row in rows)) if len(rows) > 1 else set()
+
+
+def _sample(
+    row: Row, was: Row | None, metrics: Iterable[str], *, reserve: bool, common: set[tuple[str, str]]
+) -> dict[str, Any]:
     """One sample under short keys, without what is empty or the same on both sides.
 
     Where the task has drawn from its reserve, a sample says whether it is of it, and from which step.
@@ -159,7 +167,9 @@ def _sample(row: Row, was: Row | None, metrics: Iterable[str], *, reserve: bool)
             *([f"reserve={row.look or 'no'}"] if reserve else []),
         ],
         "c": row.cluster,
-        "e": row.error or "\n".join(f"{name}: {_cut(why)}" for name, why in row.faults.items()) or None,
+        "e": row.error
+        or "\n".join(f"{name}: {_cut(why)}" for name, why in row.faults.items() if (name, why) not in common)
+        or None,
         "z": "length" in row.finish,
     }
     if was is not None:
