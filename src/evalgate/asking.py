@@ -183,12 +183,14 @@ class Asker:
             pending.clear()
             flushed = monotonic()
 
+        # An endpoint that has answered may be silent for minutes: what it has said is kept at once.
+        many = 1 if any(checkpoint.kind == "endpoint" for checkpoint in self.known) else FLUSH_ANSWERS
         engine = self._open([*requests.values(), *canary])
         asked = {**requests, **{request.id: request for request in engine.beside(requests.values(), canary)}}
         try:
             for completion in engine.generate(asked.values()):
                 pending.append(completion)
-                if len(pending) >= FLUSH_ANSWERS or monotonic() - flushed > FLUSH_SECONDS:
+                if len(pending) >= many or monotonic() - flushed > FLUSH_SECONDS:
                     flush()
                 yield completion.request, completion
         finally:

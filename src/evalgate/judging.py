@@ -130,7 +130,7 @@ class Judges:
             raise ConfigError(
                 f"no judge is called {wanted!r}; there are {known}" if wanted and known else "a metric needs a judge",
                 where="[tool.evalgate.judges]",
-                mend=f'Name one of them: judge = "{next(iter(self.config.models))}".' if known else MEND,
+                mend=f'In [tool.evalgate] say judge = "{next(iter(self.config.models))}".' if known else MEND,
             )
         if wanted not in self._chairs:
             self._chairs[wanted] = self._made(wanted)

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 NAMESPACES = (["unshare", "--mount", "--net"], ["unshare", "--mount", "--net", "--user", "--map-root-user"])
 """As root, and as anybody where the kernel allows that."""
-SHARED_MEMORY = "/dev/shm"  # noqa: S108
+SHARED_MEMORY = "/dev/shm"
 # Mounts that hold no files of anybody.
 KERNELS = {"proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "securityfs", "debugfs", "tracefs"}
 SIOCSIFFLAGS, IFF_UP_RUNNING = 0x8914, 0x1 | 0x40

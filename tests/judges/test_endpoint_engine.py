@@ -180,16 +180,20 @@ def test_nobody_at_the_address_is_an_error(engine: Start) -> None:
 
 
 def test_a_dead_endpoint_is_not_asked_for_ever(faulty: FaultyServer, engine: Start) -> None:
-    """After three rounds without any answer the rest of a batch is not asked; the next batch is."""
+    """After three rounds without any answer, in however many batches, no more is asked until a new session."""
     faulty.become("500")
     checkpoint = endpoint(faulty.url, "judge")
     started = engine(checkpoint, concurrency=2, total_timeout=0.5)
+    few = answers(started, [asked(checkpoint, f"few {i}") for i in range(4)])
+    assert not any("not asked" in str(completion.error) for completion in few)
     found = answers(started, [asked(checkpoint, str(i)) for i in range(40)])
     unasked = [each for each in found if re.search(r"not asked, since \d+ .*HTTP 500", each.error or "")]
     assert all(completion.error for completion in found)
-    assert 32 <= len(unasked) <= 34
+    assert 36 <= len(unasked) <= 38
     faulty.become("healthy")
-    assert not any(c.error for c in answers(started, [asked(checkpoint, str(i)) for i in range(40)]))
+    assert all("not asked" in str(c.error) for c in answers(started, [asked(checkpoint, str(i)) for i in range(40)]))
+    again = engine(checkpoint, concurrency=2)
+    assert not any(c.error for c in answers(again, [asked(checkpoint, str(i)) for i in range(40)]))
 
 
 def test_no_more_than_the_limit_are_on_their_way(engine: Start) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,9 +49,11 @@ where = Task(
 )
 """
 KINDS = ("score", "explain", "preference", "deepeval", "ragas", "promptfoo")
-ROWS = [{"id": f"s{i:02d}", "target": f"In town(s{i:02d})."} for i in range(60)]
-NEW = {"s50": "429", "s51": "hang", "s52": "truncated", "s53": "prose", "s54": "wrong-model"}
+ROWS = [{"id": f"s{i:02d}", "target": f"In town(s{i:02d})."} for i in range(40)]
+NEW = {"s30": "429", "s31": "hang", "s32": "truncated", "s33": "prose", "s34": "wrong-model"}
 """Samples that the first checkpoint gets wrong and the second right: their faults, while there are any."""
+CANARIES = ("s00:", "s01:", "s02:")
+"""Questions of canaries, which are those of the first samples."""
 OFF = " ".join(f"-p no:{name}" for name in ("deepeval", "langsmith_plugin", "hydra_pytest", "asyncio", "cacheprovider"))
 
 
@@ -87,7 +90,7 @@ def form(body: Mapping[str, Any]) -> str:
     if shown(body):
         return "native"
     fields = set(body["response_format"]["json_schema"]["schema"]["properties"])
-    return "promptfoo" if "pass" in fields else "library"
+    return "promptfoo" if "pass" in fields else "ragas" if "rating" in fields else "deepeval"
 
 
 @dataclass(frozen=True)
@@ -123,16 +126,19 @@ class Project:
         rows = "".join(json.dumps(row) + "\n" for row in ROWS)
         (self.path / "evalsuites/rows.jsonl").write_text(rows)
         labels = [
-            {"question": f"{row['id']}:", "reference": row["target"], "answer": row["target"] if good else "No."}
-            | {"id": row["id"], "label": 5 if good else 1}
-            for row, good in zip(ROWS, [True, False] * 30, strict=True)
+            {"id": f"l{i}", "question": f"l{i}:", "reference": "Yes.", "answer": answer, "label": label}
+            for i, (answer, label) in enumerate([("Yes.", 5), ("No.", 1)] * 30)
         ]
         (self.path / "labels.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
-        answers = {"v1": NEW, "v2": ("s00", "s01", "s02")}
+        right = {row["id"]: row["target"] for row in ROWS}
+        answers = {
+            "v1": {**right, **{name: f"Beside town({name})." for name in NEW}},
+            "v2": {**right, **dict.fromkeys(("s00", "s01", "s02"), "No.")},
+        }
         tables = "\n".join(
             f"[tool.evalgate.engine.checkpoints.{name}]\n"
-            + "\n".join(f'"{row["id"]}:" = "{"No." if row["id"] in wrong else row["target"]}"' for row in ROWS)
-            for name, wrong in answers.items()
+            + "\n".join(f'"{question}:" = "{answer}"' for question, answer in some.items())
+            for name, some in answers.items()
         )
         said = "\n".join(f"{name} = {value}" for name, value in limits.items())
         (self.path / "pyproject.toml").write_text(
@@ -143,6 +149,12 @@ class Project:
             shutil.copytree(V1, self.path / name)
             config = self.path / name / "config.json"
             config.write_text(json.dumps({**json.loads(config.read_text()), "of_test": name}))
+
+    def hurry(self) -> None:
+        """Wait for the endpoint no longer than seconds."""
+        settings = self.path / "pyproject.toml"
+        text = settings.read_text().replace("read_timeout = 60", "read_timeout = 1.5")
+        settings.write_text(text.replace("total_timeout = 90", "total_timeout = 2.5"))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Pytest in a process group of its own, as a terminal starts it."""
@@ -180,6 +192,73 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "CI"} | {"PYTEST_ADDOPTS": OFF}
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """A session that was stopped while its judge said nothing.
+
+    Attributes:
+        code: exit code.
+        seconds: from the signal to the end of pytest.
+        left: processes of the session that lived on for ten seconds.
+        started: how many there were beside pytest.
+    """
+
+    code: int
+    seconds: float
+    left: frozenset[int]
+    started: int
+
+
+def stop(project: Project, kind: str, send: Callable[[subprocess.Popen[str]], None]) -> Stopped:
+    """Start a session, let the endpoint fall silent to one kind of judge, and stop pytest when it does."""
+    server = project.server
+    before = len(server.seen)
+    server.pick = lambda body: "hang" if about(body) and form(body) == kind else None
+    process = project.start("--model", "v1", "--eval-record-only")
+    assert process.stdout is not None
+    with process.stdout:
+        deadline = time.monotonic() + 60
+        while not any(about(seen.body) and form(seen.body) == kind for seen in server.seen[before:]):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)  # until the other answers of this moment have come
+        family = descendants(process.pid)
+        began = time.monotonic()
+        send(process)
+        process.communicate(timeout=30)
+    seconds = time.monotonic() - began
+    while (left := frozenset(filter(lives, family))) and time.monotonic() - began < 10:
+        time.sleep(0.1)
+    server.pick = None
+    return Stopped(process.returncode, seconds, left, len(family))
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Ctrl-C, as a terminal sends it: to pytest's process group."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes that a process has started, and those that they have."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there, and not only its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[FaultyServer]:
     """A judge that knows the truth."""
@@ -189,9 +268,14 @@ def server() -> Iterator[FaultyServer]:
 
 @dataclass(frozen=True)
 class Story:
-    """A calibrated judge, a baseline, a session on a broken endpoint, one on the mended one, and one more."""
+    """Of one project: sessions that are stopped, one that resumes and is accepted, a broken endpoint, a mended one."""
 
-    first: Session
+    interrupted: Stopped
+    interrupted_later: Stopped
+    killed: Stopped
+    left: int
+    resumed: Session
+    questions: Mapping[str, int]  # of these four, as JSON, and how often each was asked
     broken: Session
     refused: str
     mended: Session
@@ -202,7 +286,7 @@ class Story:
 def project(server: FaultyServer, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with a calibrated judge whose gate blocks."""
     made = Project(tmp_path_factory.mktemp("judged-runs"), server)
-    made.write(read_timeout=1.0, total_timeout=2.0)
+    made.write(read_timeout=60, total_timeout=90)
     done = made.evalgate("judge", "calibrate", "labels.jsonl", "--metric", "towns/where::score")
     assert done.returncode == 0, done.stdout + done.stderr
     return made
@@ -210,24 +294,31 @@ def project(server: FaultyServer, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def story(project: Project) -> Story:
-    """Four sessions of one project, one after the other."""
-    first = project.run("--model", "v1", "--eval-record-only")
-    assert first.code == 0, first.said
+    """Seven sessions of one project, one after the other."""
+    before = len(project.server.seen)
+    interrupted, later = stop(project, "native", interrupt), stop(project, "ragas", interrupt)
+    left = len(list((project.path / ".evalgate").glob("judges-*")))
+    killed = stop(project, "promptfoo", subprocess.Popen.kill)
+    resumed = project.run("--model", "v1", "--eval-record-only")
+    assert resumed.code == 0, resumed.said
+    questions = Counter(json.dumps(seen.body) for seen in project.server.seen[before:])
     accepted = project.evalgate("accept", "v1", "-m", "the first")
     assert accepted.returncode == 0, accepted.stderr
+    project.hurry()
     project.server.pick = lambda body: NEW.get(about(body))
     broken = project.run("--model", "v2", "-v")
     refused = project.evalgate("accept", "v2", "-m", "hurry")
     assert refused.returncode != 0
     project.server.pick = None
-    return Story(first, broken, refused.stderr, project.run("--model", "v2"), project.run("--model", "v2"))
+    mended, again = project.run("--model", "v2"), project.run("--model", "v2")
+    return Story(interrupted, later, killed, left, resumed, questions, broken, refused.stderr, mended, again)
 
 
 def test_a_healthy_endpoint_gives_scores_in_every_kind(story: Story) -> None:
     """The negative control: the same harness, a full record."""
-    assert story.first.record is not None
+    assert story.resumed.record is not None
     kinds = set(KINDS) - {"preference"}  # which has no baseline yet
-    assert all(kinds <= set(row.scores) and not set(row.faults) & kinds for row in story.first.record.rows)
+    assert all(kinds <= set(row.scores) and not set(row.faults) & kinds for row in story.resumed.record.rows)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,7 +326,7 @@ def test_a_broken_endpoint_is_an_error_of_its_metrics(story: Story, kind: str) -
     """ERROR for every kind, and why: one line a sample, with attempts and seconds; what was judged keeps its score."""
     assert story.broken.outcomes[kind] == "ERROR"
     assert story.broken.record is not None
-    rows = {row.sample: row for row in story.broken.record.rows}
+    rows = {row.id: row for row in story.broken.record.rows}
     assert {sample for sample, row in rows.items() if kind in row.faults} == set(NEW)
     for sample in NEW:
         assert kind not in rows[sample].scores
@@ -249,11 +340,16 @@ def test_a_broken_endpoint_fails_the_run_and_nothing_else(story: Story) -> None:
     """Exit code 1; the metric that asks no judge has its verdict; the summary names sample, attempts and seconds."""
     assert story.broken.code == 1, story.broken.said
     assert story.broken.outcomes["exact_match"] == "PASS"
+    summary = story.broken.said.rpartition("= evalgate =")[2]
     for kind in KINDS:
-        lines = [line for line in story.broken.said.splitlines() if f"where::{kind}" in line and "sample s5" in line]
-        assert lines, story.broken.said
-        assert TRIED.search(lines[0]), lines[0]
-        assert TOOK.search(lines[0]), lines[0]
+        said = re.search(
+            rf"ERROR towns/where::{kind}: 5 of 40 samples have no score[^:]*:\s+(.*?)\n  \S", summary, re.DOTALL
+        )
+        assert said, summary
+        why = " ".join(said[1].split())
+        assert why.startswith("sample s30: "), why
+        assert TRIED.search(why), why
+        assert TOOK.search(why), why
     assert "Traceback" not in story.broken.said
 
 
@@ -269,8 +365,9 @@ def test_a_mended_endpoint_is_asked_for_the_rest(story: Story) -> None:
     assert "ERROR" not in story.mended.outcomes.values()
     rest = [body for body in story.mended.asked if not about(body)]
     assert {form(body) for body in rest} == {"native"}
-    assert all(shown(body)[0] in ("s00:", "s01:", "s02:") for body in rest)
-    assert {about(body) for body in story.mended.asked if form(body) == "library"} == set(NEW)
+    assert all(shown(body)[0] in CANARIES for body in rest)
+    for library in ("deepeval", "ragas", "promptfoo"):
+        assert {about(body) for body in story.mended.asked if form(body) == library} == set(NEW)
 
 
 def test_an_unchanged_session_asks_nobody(story: Story) -> None:
@@ -278,3 +375,38 @@ def test_an_unchanged_session_asks_nobody(story: Story) -> None:
     assert story.again.code == 0, story.again.said
     assert story.again.asked == ()
     assert story.again.record == story.mended.record
+
+
+@pytest.mark.parametrize("which", ["interrupted", "interrupted_later"])
+def test_an_interrupt_is_quick_and_leaves_nothing(story: Story, which: str) -> None:
+    """Ctrl-C while an endpoint is silent to us or to a library: pytest's exit code 2, no process, no scratch file."""
+    stopped: Stopped = getattr(story, which)
+    assert (stopped.code, stopped.left) == (2, frozenset())
+    assert stopped.seconds < 10
+    assert stopped.started > 0
+    assert story.left == 0
+
+
+def test_a_killed_session_leaves_no_process(story: Story) -> None:
+    """SIGKILL in the middle of promptfoo: engine, Node.js and all else end by themselves."""
+    assert (story.killed.code, story.killed.left) == (-signal.SIGKILL, frozenset())
+    assert story.killed.started > 1
+
+
+def test_who_is_stopped_asks_for_the_rest_alone(story: Story) -> None:
+    """What was judged before a stop is kept: of three stopped sessions, promptfoo's open questions were left."""
+    asked = [body for body in story.resumed.asked if about(body)]
+    assert {form(body) for body in asked} == {"promptfoo"}
+    assert {about(body) for body in asked} == set(NEW)
+    assert {form(body) for body in story.resumed.asked if not about(body)} <= {"native", "promptfoo"}
+
+
+def test_no_answer_is_asked_for_twice(story: Story) -> None:
+    """Whatever stopped a session: what the endpoint had said was kept, save for canaries, which are shown anew."""
+    kept = {}
+    for text, times in story.questions.items():
+        body = json.loads(text)
+        if not about(body) and not (form(body) == "native" and shown(body)[0] in CANARIES):
+            kept[text] = times
+    assert len(kept) > 35 * len(KINDS) - 35
+    assert set(kept.values()) == {1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,9 @@ class Story:
     again: Judged
 
 
-def ask(server: FaultyServer, folder: Path) -> Judged:
+def ask(server: FaultyServer, folder: Path, faults: Sequence[str] = ("healthy", *MATRIX)) -> Judged:
     """Judge everything as a session does, with a new process for engine and libraries."""
-    options = {"url": server.url, "read_timeout": 1.0, "total_timeout": TOTAL, "max_body": 1 << 20}
+    options = {"url": server.url, "read_timeout": 1.5, "total_timeout": TOTAL, "max_body": 1 << 20, "concurrency": 64}
     config = JudgeConfig(model="judge", url=server.url, engine=EngineConfig(name="openai", options=options))
     before = len(server.seen)
     with Cache(folder / "cache.sqlite") as cache:
@@ -74,7 +74,7 @@ def ask(server: FaultyServer, folder: Path) -> Judged:
         bound = {kind: judges.bound(_instrument(scorer)) for kind, scorer in KINDS.items()}
         began = time.monotonic()
         try:
-            cases = [case(fault) for fault in ("healthy", *MATRIX)]
+            cases = [case(fault) for fault in faults]
             judgements = judges.judge([(each, case) for each in bound.values() for case in cases], probe=False)
         finally:
             judges.close()
@@ -144,3 +144,14 @@ def test_what_was_judged_is_not_asked_again(story: Story, kind: str) -> None:
     assert {key: value for key, value in story.again.found.items() if key[0] == kind} == {
         key: value for key, value in story.mended.found.items() if key[0] == kind
     }
+
+
+def test_a_refused_key_is_everybodys_error(tmp_path: Path) -> None:
+    """An endpoint that refuses from the start is asked once for each way to it, and says so for every kind."""
+    with FaultyServer("401") as server:
+        judged = ask(server, tmp_path, ["healthy"])
+    for (kind, _), judgement in judged.found.items():
+        assert judgement.value is None
+        assert judgement.error is not None
+        assert judgement.error.startswith("sample healthy: "), kind
+        assert "HTTP 401" in judgement.error, (kind, judgement.error)

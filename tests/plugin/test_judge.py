@@ -98,9 +98,31 @@ def test_a_judge_is_one_line_and_informs(project: Project) -> None:
     wrong = [row for row in record.rows if row.scores["exact_match"] == 0]
     assert len(wrong) == 60
     assert all(row.scores["right"] < 2 for row in wrong)
-    assert record.environment["judges"]["right"]["models"][0]["name"] == "tiny"
+    said = record.judge("right")
+    assert said["models"][0]["name"] == "tiny"
+    assert said["models"][0]["engine"]["name"] == "fake"
+    assert (said["settings"]["rubric"], said["kappa"], said["labels"]) == ("Is the answer right?", None, None)
+    card = (project.path / "reports/v3/index.html").read_text("utf-8")
+    for shown in ("metric right, judge", "native, tiny: judge", "uncalibrated", "metric right, setting.rubric"):
+        assert shown in card
     alone = project.run("evalsuites", "--model", "runs/v3", "-k", "right")
     assert alone.ret == 0, "what only informs fails nothing"
+
+
+def test_records_of_two_judges_are_refused_by_what_changed(project: Project) -> None:
+    """Where only records are compared nobody can judge again: the rubric is named, with both texts."""
+    judged(project, RIGHT)
+    project.run("evalsuites", "--model", "runs/v1", "--eval-record-only")
+    rubric = 'judge("Is the sum right?", name="right")'
+    labels = answers(
+        instrument(judge("Is the sum right?", name="right")), cases(instrument(judge("Is the sum right?")))
+    )
+    judged(project, rubric, labels=labels)
+    project.run("evalsuites", "--model", "runs/v2", "--eval-record-only")
+    done = project.evalgate("compare", "v2", "v1")
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "judge.settings.rubric: candidate Is the sum right?, baseline Is the answer right?" in said
+    assert "judge.model" not in said
 
 
 def test_an_unchanged_run_asks_nobody(project: Project) -> None:

@@ -177,8 +177,9 @@ def test_generations_errors_and_empty_answers_are_shown(
         replace(old.rows[0], outputs=("", *(f"try {i}" for i in range(7))), finish=("length",) * 8),
         replace(old.rows[1], error="the engine died", scores={}, outputs=()),
         replace(old.rows[2], notes={"exact_match": "found 12"}, pair=digest("other"), prompt="asked otherwise"),
+        replace(old.rows[3], scores={}, faults={"exact_match": "the judge is ill"}),
     ]
-    candidates = {**demo.candidates, task: replace(old, rows=(*many, *old.rows[3:]))}
+    candidates = {**demo.candidates, task: replace(old, rows=(*many, *old.rows[4:]))}
     page = browser.new_page()
     page.goto(page_of(render_card(replace(demo, candidates=candidates))))
     article = page.locator("article")
@@ -191,6 +192,10 @@ def test_generations_errors_and_empty_answers_are_shown(
     page.locator("#query").fill("sums-0001")
     assert article.locator(".bucket").inner_text() == "No answer"
     assert article.locator(".error").inner_text() == "the engine died"
+    assert "No score" not in article.locator(".side h4").all_text_contents()
+    page.locator("#query").fill("sums-0003")
+    assert article.locator(".error").inner_text() == "exact_match: the judge is ill"
+    assert "No score" in article.locator(".side h4").all_text_contents()
     page.locator("#query").fill("sums-0002")
     assert article.locator(".judged").first.inner_text().split() == ["exact_match", "found", "12"]
     assert "Prompt of the baseline" in article.inner_text()

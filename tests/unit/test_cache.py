@@ -114,6 +114,7 @@ _OTHER: dict[str, Any] = {
     "stop": ("\n", "Q"),
     "seed": 2,
     "json_schema": {"type": "array"},
+    "messages": ({"role": "user", "content": "Q: 1+1="},),
 }
 
 
@@ -195,6 +196,21 @@ def test_old_entries_can_be_dropped(cache: Cache) -> None:
     assert len(cache.get(cache_key(asked(n), ENGINE) for n in range(300))) == 1
     cache.close()
     assert 0 < cache.size < before
+
+
+def test_answers_can_be_forgotten(cache: Cache) -> None:
+    """Those that are named are asked again, under that engine; the others stay, and so does what is no answer."""
+    for engine in (ENGINE, digest("another engine")):
+        cache.put([(asked(n), answer(asked(n))) for n in range(4)], engine)
+    cache.put_texts({cache_key(asked(0), ENGINE): "text"})
+    cache.forget([asked(0), asked(2), asked(9)], ENGINE)
+    assert set(cache.get(cache_key(asked(n), ENGINE) for n in range(4))) == {
+        cache_key(asked(n), ENGINE) for n in (1, 3)
+    }
+    assert len(cache.get(cache_key(asked(n), digest("another engine")) for n in range(4))) == 4
+    assert len(cache.get_texts([cache_key(asked(0), ENGINE)])) == 1
+    cache.forget([], ENGINE)
+    assert len(cache.get(cache_key(asked(n), ENGINE) for n in range(4))) == 2
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

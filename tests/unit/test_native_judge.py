@@ -240,11 +240,12 @@ BAD_REPLIES: dict[str, str] = {
 
 @pytest.mark.parametrize("text", BAD_REPLIES.values(), ids=BAD_REPLIES)
 def test_a_reply_in_another_form_is_an_error(text: str) -> None:
-    """Never a score, never guessed at; the message has one line of bounded length."""
-    found = native.read(REASON, [wrote(text)])
+    """Never a score, never guessed at; one line of bounded length says so, with questions and seconds."""
+    found = native.read(REASON, [wrote(text)], 2.34)
     assert found.value is None
     assert found.error is not None
     assert found.error.startswith("sample s-7: judge ours: ")
+    assert found.error.endswith(" (after 2.3 s, 1 question to the model)")
     assert len(found.error) < 600
     assert found.error.isprintable()
 
@@ -252,7 +253,8 @@ def test_a_reply_in_another_form_is_an_error(text: str) -> None:
 def test_a_reply_that_was_cut_is_an_error() -> None:
     """Even where what is there could be read."""
     found = native.read(REASON, [wrote('{"reason": "a", "grade": 5}', finish="length")])
-    assert found.error == "sample s-7: judge ours: had not ended its reply after 1024 tokens"
+    assert found.error is not None
+    assert found.error.startswith("sample s-7: judge ours: had not ended its reply after 1024 tokens (after")
 
 
 @given(st.text(), st.integers(1, 5))

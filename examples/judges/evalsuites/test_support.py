@@ -1,4 +1,4 @@
-"""Questions about a stock list, judged in every way there is: by code, by a judge of our own, by three libraries."""
+"""Questions about a stock list, judged by code, by a judge of our own and by three libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from evalgate import (
     includes,
     jsonl,
     judge,
-    prefer,
     promptfoo,
     ragas_metric,
 )
@@ -28,7 +27,6 @@ answers = Task(
         ),
         # All others inform.
         includes(),
-        prefer("Which answer says what the reference says?"),
         deepeval_metric(
             "GEval",
             evaluation_steps=["Look in the actual output for what the expected output says."],

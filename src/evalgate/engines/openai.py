@@ -34,7 +34,7 @@ WRONG = {  # where nothing was ever answered, these are everybody's
     403: "Check that the key in the variable that engine.api_key_env names may use this model.",
     404: "Check engine.url, which usually ends in /v1, and the model's name.",
 }
-TRIES = 3  # rounds of requests in a row without an answer after which the rest of a batch is not asked
+TRIES = 3  # rounds of requests in a row without an answer after which nothing more is asked in this session
 LIMIT = 300  # characters of an error
 
 
@@ -72,7 +72,7 @@ class OpenAiBackend:
         self.loop = asyncio.new_event_loop()
         self.client = _client(self.options, self.key)
         self.said: dict[str, str] = {}  # checkpoint to the model that says to answer for it
-        self.silent = 0  # requests in a row that nobody answered
+        self.silent = 0  # requests in a row that nobody answered, over all batches: libraries ask in many small ones
         self.trouble = ""  # the last one's
 
     def prepare(self, checkpoint: Checkpoint) -> None:
@@ -93,7 +93,6 @@ class OpenAiBackend:
 
     def answer(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer every request, as they finish."""
-        self.silent = 0
         waiting = iter(requests)
         done: asyncio.Queue[Completion | Exception] = asyncio.Queue()
 
