@@ -48,8 +48,7 @@ demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two card
 	@echo; echo "v2 passed and v3 was blocked, as they should. Open reports/v2/index.html and reports/v3/index.html."
 
 test: $(READY) ## every test, with real vLLM on CPU
-	$(PYTEST) tests/unit tests/plugin tests/training -n 2 --dist loadfile
-	$(PYTEST) tests --ignore tests/unit --ignore tests/plugin --ignore tests/training --ignore tests/legacy
+	$(PYTEST) tests --ignore tests/legacy -n 2 --dist loadfile
 
 # UpTrain was abandoned in 2024: it is tested in an interpreter of its own, so that what it pins or breaks stays there.
 LEGACY := .venv-uptrain

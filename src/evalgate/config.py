@@ -182,7 +182,7 @@ def _judges(table: Any, rootdir: Path, where: str, default: str) -> JudgesConfig
 
 def _judge(name: str, table: Mapping[str, Any], rootdir: Path, where: str, default: str) -> JudgeConfig:
     """One judge: every key that is not ours is its engine's."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+    if name == "default" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
         raise ConfigError(f"{name!r} is no name for a judge", where=where, mend="Use letters, digits, -, _ and dots.")
     own = {key: value for key, value in table.items() if key in _JUDGE_RULES}
     for key, value in own.items():

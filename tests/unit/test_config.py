@@ -279,6 +279,7 @@ def test_a_judge_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("[tool.evalgate.judges.one]\nmodel = 'm'\nurl = 'http://me:secret@x/v1'", "an address without a password"),
         ("[tool.evalgate.judges.one]\nmodel = 'm'\nname = 'vllm'", 'The engine is engine = "vllm"'),
         ("[tool.evalgate.judges.'a b']\nmodel = 'm'", "'a b' is no name for a judge"),
+        ("[tool.evalgate.judges.default]\nmodel = 'm'", "'default' is no name for a judge"),
         ("[tool.evalgate]\njudge = 'nobody'", "'nobody' is neither a judge nor a folder"),
     ],
 )

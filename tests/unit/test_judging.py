@@ -14,7 +14,8 @@ from evalgate.cache import Cache
 from evalgate.config import EngineConfig, JudgeConfig, JudgesConfig
 from evalgate.errors import CheckpointError, ConfigError, JudgeError
 from evalgate.instrument import Calibration, Case, Instrument, Job, Judgement
-from evalgate.judging import Judges, _whole
+from evalgate.judging import Judges
+from evalgate.judging.hearing import whole
 from evalgate.scoring import deepeval_metric, exact_match, judge, prefer, ragas_metric
 from evalgate.task import Task
 from tests.plugin.judging import V1, answers
@@ -163,11 +164,11 @@ def test_a_process_that_fails_as_a_whole_leaves_errors() -> None:
         yield Judgement(jobs[0].id, 4.0)
         raise JudgeError("the process died", where="judges.log")
 
-    said = list(_whole(jobs, judged()))
+    said = list(whole(jobs, judged()))
     assert [each.job for each in said] == [job.id for job in jobs]
     assert [each.value for each in said] == [4.0, None, None]
     assert said[2].error == "sample s02: judges.log: the process died"
-    quiet = list(_whole(jobs, iter([Judgement(jobs[1].id, 1.0)])))
+    quiet = list(whole(jobs, iter([Judgement(jobs[1].id, 1.0)])))
     assert [each.error for each in quiet] == [None, "sample s00: was not judged", "sample s02: was not judged"]
 
 

@@ -47,6 +47,7 @@ class Child:
         environment = child_environment(start.device, also=settings.variables)
         if settings.python is not None:
             environment.pop("PYTHONPATH", None)  # it names this environment's libraries, not the other's
+        environment["TMPDIR"] = start.scratch  # engines leave folders there at every start
         package = str(Path(evalgate.__file__).parent)
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log

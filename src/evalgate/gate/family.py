@@ -205,7 +205,8 @@ def _overall(
     """Section 5 of the procedure: the overall outcome, and one line that says why."""
     blocking = [verdict for verdict in verdicts if verdict.blocking]
     if not steps:
-        return Outcome.INCONCLUSIVE, "none of these metrics blocks: this is no gate (a judge blocks once it is calibrated)"
+        said = "none of these metrics blocks: this is no gate (a judge blocks once it is calibrated)"
+        return Outcome.INCONCLUSIVE, said
     if not blocking:
         return Outcome.INCONCLUSIVE, "no blocking metric ran"
     if steps == 1:

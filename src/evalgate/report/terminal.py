@@ -237,7 +237,7 @@ def _table(verdicts: Sequence[Verdict], width: int, paint: Callable[[str, Outcom
     tables = [[f"  {said:{first}}  {member:{second}}  {numbers}".rstrip()] for _, said, member, numbers in rows]
     if any(len(line) > width for (line,) in tables):
         tables = [
-            [*wrapped(f"  {said}  {member}", width), *wrapped(f"      {numbers}", width)]
+            [*wrapped(f"  {said}  {member}", width), *(wrapped(f"      {numbers}", width) if numbers else ())]
             for _, said, member, numbers in rows
         ]
     return [

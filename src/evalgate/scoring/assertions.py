@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evalgate.digest import digest
 from evalgate.errors import TaskError
 from evalgate.instrument import DEFAULT, Case, Instrument
+from evalgate.scoring.canary import known_answers
 from evalgate.scoring.scorer import Scorer, judged
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def promptfoo(
     threshold: float | None = None,
     by: str | Sequence[str] | None = None,
     fields: Sequence[str] = (),
+    good: Sequence[str] = (),
+    bad: Sequence[str] = (),
     gate: Gate | None = None,
     name: str = "promptfoo",
 ) -> Scorer:
@@ -83,6 +86,8 @@ def promptfoo(
         threshold: where given, the value is 1 where the mean reaches it, else 0, as promptfoo passes tests.
         by: names of the judges in the settings, for the model-graded ones; `None` leaves the choice to them.
         fields: names of the sample's fields that only JavaScript names; those in templates are found.
+        good: answers that are good whatever was asked: canaries, which each session shows the judge.
+        bad: answers that are bad whatever was asked, likewise.
         gate: margin and floor.
         name: of the metric.
 
@@ -96,6 +101,7 @@ def promptfoo(
     asks = any(map(is_graded, leaves(checked)))
     if by is not None and not asks:
         raise TaskError(f"asks no model, so by={by!r} means nothing", where=where, mend="Leave by out.")
+    known = known_answers(good, bad, where)
     named = names_in(checked)
     code = " ".join(str(each["value"]) for each in leaves(checked) if base(each) == "javascript")
     instrument = Instrument(
@@ -105,6 +111,8 @@ def promptfoo(
         fields=tuple(sorted({*fields} | (named - {*SHARED}))),
         reference="reference" in named or "reference" in code,
         asks=asks,
+        good=known[0],
+        bad=known[1],
     )
 
     def check(sample: Sample) -> str | None:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from evalgate.errors import TaskError
+from evalgate.scoring.canary import known_answers
 from evalgate.scoring.library import Contexts, Needs, known, library_metric
 from evalgate.scoring.scorer import Scorer
 
@@ -80,6 +81,8 @@ def deepeval_metric(
     *,
     contexts: Contexts = None,
     by: str | Sequence[str] | None = None,
+    good: Sequence[str] = (),
+    bad: Sequence[str] = (),
     gate: Gate | None = None,
     name: str | None = None,
     max_tokens: int = MAX_TOKENS,
@@ -93,6 +96,8 @@ def deepeval_metric(
             seconds longer.
         contexts: name of the sample's field with the passages (a text or a list of texts), or names of several.
         by: name of the judge in `[tool.evalgate.judges.NAME]`, or names of several: a panel, whose mean counts.
+        good: answers that are good whatever was asked: canaries, which each session shows the judge.
+        bad: answers that are bad whatever was asked, likewise.
         gate: margin and floor; blocks only with a calibration above its own floor.
         name: of the metric, by default deepeval's, such as `faithfulness`.
         max_tokens: of each reply of the judge; a longer one is an error.
@@ -124,6 +129,7 @@ def deepeval_metric(
         needs,
         contexts=contexts,
         by=by,
+        known=known_answers(good, bad, where),
         gate=gate,
         name=name or _snake(called.removesuffix("Metric")),
         arguments=settled,

@@ -74,6 +74,7 @@ def library_metric(
     *,
     contexts: Contexts,
     by: str | Sequence[str] | None,
+    known: tuple[tuple[str, ...], tuple[str, ...]],
     gate: Gate | None,
     name: str,
     arguments: Mapping[str, Any],
@@ -88,6 +89,7 @@ def library_metric(
         needs: what it needs and gives.
         contexts: names of the sample's fields with passages.
         by: names of the judges in the settings; `None` leaves the choice to them.
+        known: its own canaries, see `known_answers`.
         gate: margin and floor.
         name: of the metric in records and test ids.
         arguments: of the library's constructor, JSON values.
@@ -127,6 +129,8 @@ def library_metric(
         fields=fields,
         reference=needs.reference,
         asks=needs.asks,
+        good=known[0],
+        bad=known[1],
     )
     scorer = judged(name, instrument, gate=gate, check=_check(needs, fields))
     return replace(scorer, higher_is_better=needs.higher_is_better)

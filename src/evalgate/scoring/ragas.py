@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from evalgate.errors import TaskError
+from evalgate.scoring.canary import known_answers
 from evalgate.scoring.library import Contexts, Needs, known, library_metric
 from evalgate.scoring.scorer import Scorer
 
@@ -73,6 +74,8 @@ def ragas_metric(
     *,
     contexts: Contexts = None,
     by: str | Sequence[str] | None = None,
+    good: Sequence[str] = (),
+    bad: Sequence[str] = (),
     gate: Gate | None = None,
     name: str | None = None,
     max_tokens: int = MAX_TOKENS,
@@ -87,6 +90,8 @@ def ragas_metric(
         metric: its name, or the class; a suite that imports ragas for it waits some seconds longer.
         contexts: name of the sample's field with the passages (a text or a list of texts), or names of several.
         by: name of the judge in `[tool.evalgate.judges.NAME]`, or names of several: a panel, whose mean counts.
+        good: answers that are good whatever was asked: canaries, which each session shows the judge.
+        bad: answers that are bad whatever was asked, likewise.
         gate: margin and floor; blocks only with a calibration above its own floor.
         name: of the metric, by default ragas's, such as `factual_correctness`.
         max_tokens: of each reply of the judge; a longer one is an error.
@@ -112,6 +117,7 @@ def ragas_metric(
         needs,
         contexts=contexts,
         by=by,
+        known=known_answers(good, bad, where),
         gate=gate,
         name=name or _snake(called),
         arguments=arguments,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalgate.errors import TaskError
 from evalgate.instrument import DEFAULT, Instrument
+from evalgate.scoring.canary import known_answers, texts
 from evalgate.scoring.scorer import Scorer, judged
 
 if TYPE_CHECKING:
@@ -66,10 +67,8 @@ def judge(
     """
     where = f"judge(name={name!r})"
     grades = _scale(scale, explain, where)
-    names = _texts(fields, "fields", where)
-    known = {kind: _texts(texts, kind, where, blank=True) for kind, texts in (("good", good), ("bad", bad))}
-    if both := sorted(set(known["good"]) & set(known["bad"])):
-        raise TaskError(f"the answer {both[0]!r} is said to be good and bad", where=where)
+    names = texts(fields, "fields", where)
+    known = known_answers(good, bad, where)
     settings = {
         "rubric": _rubric(rubric, where),
         "scale": {str(grade): meaning for grade, meaning in grades.items()},
@@ -87,8 +86,8 @@ def judge(
         by=_judges(by, where),
         fields=names,
         reference=reference,
-        good=known["good"],
-        bad=known["bad"],
+        good=known[0],
+        bad=known[1],
     )
     return judged(name, instrument, gate=gate, check=_check(instrument))
 
@@ -122,7 +121,7 @@ def prefer(
         kind="native",
         settings={"rubric": _rubric(rubric, where), "revision": REVISION},
         by=_judges(by, where),
-        fields=_texts(fields, "fields", where),
+        fields=texts(fields, "fields", where),
         reference=reference,
         pairwise=True,
     )
@@ -211,24 +210,10 @@ def _scale(scale: tuple[int, int] | Mapping[int, str], explain: bool, where: str
 def _judges(by: str | Sequence[str] | None, where: str) -> tuple[str, ...]:
     if by is None:
         return (DEFAULT,)
-    names = _texts((by,) if isinstance(by, str) else by, "by", where)
+    names = texts((by,) if isinstance(by, str) else by, "by", where)
     if not names:
         raise TaskError("by names no judge", where=where, mend="Leave it out for the judge of the settings.")
     return names
-
-
-def _texts(given: Sequence[str], what: str, where: str, *, blank: bool = False) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise TaskError(
-            f"{what} is the text {given!r:.80}, expected a list of texts", where=where, mend=f"Write {what}=[…]."
-        )
-    texts = tuple(given)
-    if not all(isinstance(text, str) and (blank or text.strip()) for text in texts):
-        raise TaskError(f"{what} is {given!r:.80}, expected a list of {'texts' if blank else 'names'}", where=where)
-    doubled = next((text for text in texts if texts.count(text) > 1), None)
-    if doubled is not None:
-        raise TaskError(f"{what} names {doubled!r} twice", where=where)
-    return texts
 
 
 def _check(instrument: Instrument) -> Callable[[Sample], str | None]:

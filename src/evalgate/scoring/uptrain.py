@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from evalgate.errors import TaskError
+from evalgate.scoring.canary import known_answers
 from evalgate.scoring.library import Contexts, Needs, known, library_metric
 from evalgate.scoring.scorer import Scorer
 
@@ -53,6 +54,8 @@ def uptrain_metric(
     *,
     contexts: Contexts = None,
     by: str | Sequence[str] | None = None,
+    good: Sequence[str] = (),
+    bad: Sequence[str] = (),
     gate: Gate | None = None,
     name: str | None = None,
     max_tokens: int = MAX_TOKENS,
@@ -67,6 +70,8 @@ def uptrain_metric(
         check: value of `uptrain.Evals`, such as `factual_accuracy`, or its member.
         contexts: name of the sample's field with the context (a text or a list of texts), or names of several.
         by: name of the judge in `[tool.evalgate.judges.NAME]`, or names of several: a panel, whose mean counts.
+        good: answers that are good whatever was asked: canaries, which each session shows the judge.
+        bad: answers that are bad whatever was asked, likewise.
         gate: margin and floor; blocks only with a calibration above its own floor.
         name: of the metric, by default the check's.
         max_tokens: of each reply of the judge; a longer one is an error.
@@ -89,6 +94,7 @@ def uptrain_metric(
         needs,
         contexts=contexts,
         by=by,
+        known=known_answers(good, bad, where),
         gate=gate,
         name=name or called,
         arguments=arguments,
