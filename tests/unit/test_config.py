@@ -213,6 +213,7 @@ def test_every_field_has_a_rule(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=f"{name} = .*expected"):
             load_config(project(tmp_path, f"[tool.evalgate]\n{name} = 1979-05-27\n"), {})
 
+
 # -- judges ------------------------------------------------------------------------------------------------------------
 
 JUDGES = """
