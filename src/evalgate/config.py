@@ -122,12 +122,13 @@ def project_root(start: Path) -> Path:
     return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").is_file()), start)
 
 
-def load_config(rootdir: Path, overrides: Mapping[str, Any]) -> Config:
+def load_config(rootdir: Path, overrides: Mapping[str, Any], *, prefix: str = "--eval-") -> Config:
     """The settings in force.
 
     Args:
         rootdir: folder of the pyproject.toml; without the file or the table, defaults hold.
         overrides: what was typed, by the names of the keys (`alpha`, `engine.name`); `None` is what was not typed.
+        prefix: of the options that they were typed as, for messages.
 
     Raises:
         ConfigError: no TOML, an unknown key (with the nearest one there is), a value of the wrong type or out of range.
@@ -140,12 +141,12 @@ def load_config(rootdir: Path, overrides: Mapping[str, Any]) -> Config:
         if settings.get(folder):
             settings[folder] = str(rootdir / settings[folder])
     typed = {key: value for key, value in overrides.items() if value is not None}
-    settings |= {key: _checked(key, value, f"--eval-{_option(key)}") for key, value in typed.items()}
+    settings |= {key: _checked(key, value, f"{prefix}{_option(key)}") for key, value in typed.items()}
 
     default = settings.get("engine.name", EngineConfig().name)
     judges = _judges(of_judges, rootdir, f"{path} [tool.evalgate.judges", default)
     if "judge" in settings:
-        place, named = (Path.cwd(), "--eval-judge") if "judge" in typed else (rootdir, f"{path} [tool.evalgate]")
+        place, named = (Path.cwd(), f"{prefix}judge") if "judge" in typed else (rootdir, f"{path} [tool.evalgate]")
         judges = _chosen(judges, settings.pop("judge"), place, named, default if default != "openai" else "vllm")
     elif len(judges.models) == 1:
         judges = replace(judges, default=next(iter(judges.models)))

@@ -34,7 +34,8 @@ class EvalgateError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return " ".join(f"{text.rstrip('.')}. {self.mend}".split() if self.mend else text.split())
+        end = "" if text.endswith("?") else "."
+        return " ".join(f"{text.rstrip('.')}{end} {self.mend}".split() if self.mend else text.split())
 
 
 class InputError(EvalgateError):

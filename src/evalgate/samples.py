@@ -93,6 +93,9 @@ def read_labels(task: Task, where: str) -> dict[str, dict[tuple[str, str], float
         name, output = _label(row, "id", place, plain_text=True), row.get("output")
         if not isinstance(output, str):
             raise SampleError(f"the field 'output' is {kind(output)}, expected the text that was labelled", where=place)
+        preferred = next((s.name for s in task.scorers if s.judge and s.judge.pairwise and s.name in row), None)
+        if preferred:  # which is of two outputs: the difference of two labels is no preference
+            raise SampleError(f"labels {preferred}, and no single output has a preference", where=place)
         scores = {metric: row[metric] for metric in metrics if metric in row}
         if not scores:
             raise SampleError(f"labels no metric of the task, which has {', '.join(metrics)}", where=place)

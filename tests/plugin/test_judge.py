@@ -259,6 +259,30 @@ def test_a_preference_is_held_against_the_baseline(project: Project) -> None:
     assert outcomes(project)["prefer"] != "REGRESSION"
 
 
+def test_a_preference_of_the_baseline_is_no_score_to_renew(project: Project) -> None:
+    """It was held against the baseline before; under another judge the candidate's is made, and nothing is said."""
+    judged(project, "exact_match()", BETTER)
+    project.accept("runs/v1")
+    project.run("evalsuites", "--model", "runs/v2", "--eval-record-only")
+    assert project.evalgate("accept", "runs/v2", "-m", "next").returncode == 0
+    change(project.path / "runs/judge")
+    result = project.run("evalsuites", "--model", "runs/v3")
+    assert "stored outputs" not in result.stdout.str()
+    assert outcomes(project)["prefer"] == "REGRESSION"
+
+
+def test_a_preference_without_answers_is_an_error(project: Project) -> None:
+    """Before the first baseline too: a model that gives no answers is no first baseline."""
+    judged(project, BETTER)
+    path = project.path / "pyproject.toml"
+    path.write_text(path.read_text().replace('name = "fake"', 'name = "fake"\nfail = ["+"]', 1))
+    gated = project.run("evalsuites", "--model", "runs/v2")
+    assert (gated.ret, outcomes(project)) == (1, {"prefer": "ERROR"})
+    recorded = project.run("evalsuites", "--model", "runs/v2", "--eval-record-only")
+    assert recorded.ret == 1
+    recorded.stdout.fnmatch_lines(["*200 of 200 samples have no prefer*"])
+
+
 def test_records_are_gated_without_the_judge(project: Project) -> None:
     """Where only records are, the judge's weights need not be there: the records say who judged."""
     judged(project, "exact_match()", RIGHT)
@@ -267,6 +291,21 @@ def test_records_are_gated_without_the_judge(project: Project) -> None:
     (project.path / "runs/judge").rename(project.path / "runs/gone")
     result = project.run("evalsuites", "--eval-records", ".evalgate/records")
     assert outcomes(project)["right"] == "PASS", result.stdout.str()
+
+
+def test_records_of_a_judge_that_nobody_measured_do_not_block(project: Project) -> None:
+    """Of records by two judges the calibration of one is not the other's: the gate is refused for both together."""
+    judged(project, "exact_match()", RIGHT)
+    assert calibrate(project, 76, 4) == 0
+    project.run("evalsuites", "--model", "runs/v2", "--eval-record-only")
+    judged(project, "exact_match()", RIGHT.replace(")", ", gate=Gate(margin=0.05))"))
+    known = project.run("evalsuites", "--eval-records", ".evalgate/records")
+    assert known.ret != pytest.ExitCode.USAGE_ERROR, "one judge that is calibrated may block"
+    change(project.path / "runs/judge")
+    project.run("evalsuites", "--model", "runs/v3", "--eval-record-only")
+    result = project.run("evalsuites", "--eval-records", ".evalgate/records")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*a judge that blocks must be calibrated*"])
 
 
 def test_a_failed_judge_is_an_error_of_its_metric_alone(project: Project) -> None:
@@ -330,3 +369,14 @@ def test_scores_of_code_are_the_same_with_and_without_judges(project: Project) -
     both = newest(project)
     assert [row.scores["exact_match"] for row in both.rows] == [row.scores["exact_match"] for row in alone.rows]
     assert both.metric("exact_match") == alone.metric("exact_match")
+
+
+def test_the_command_line_speaks_of_its_own_options(project: Project) -> None:
+    """What `evalgate judge calibrate` calls `--judge` is no `--eval-judge` in its messages, and costs exit code 2."""
+    judged(project, RIGHT)
+    done = project.evalgate(
+        "judge", "calibrate", "labels.jsonl", "--metric", "arithmetic/addition::right", "--judge", "tinny"
+    )
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2
+    assert said == "evalgate: --judge: 'tinny' is neither a judge nor a folder. Did you mean 'tiny'?"

@@ -60,6 +60,14 @@ def test_an_undecided_task_draws_until_the_last_look(kept_back: Project) -> None
     assert len(re.findall(r"^v2 .*n=", listed, re.MULTILINE)) == 1  # one record, of all that was drawn
 
 
+def test_a_changed_scorer_scores_the_reserve_again_too(kept_back: Project) -> None:
+    """The baseline's stored answers to the reserve are compared like the others, by the scorer of today."""
+    kept_back.suite("test_arithmetic", SUITE.replace("exact_match(", "exact_match(ignore_case=True, "))
+    result = kept_back.run("evalsuites", "--model", "runs/v2", "--eval-top-up", "-v")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*PASSED*n=200*", "*exact_match changed: v1's stored outputs were scored again"])
+
+
 def test_a_regression_stops_at_the_look_that_shows_it(kept_back: Project) -> None:
     """A small drop takes a few steps, a large one none; neither asks more than it needs."""
     little = kept_back.run("evalsuites", "--model", "runs/little", "--eval-top-up")

@@ -212,3 +212,17 @@ def test_accuracy_and_fault_agree(said: list[tuple[bool, float]]) -> None:
     share = accuracy(GRADES, results)
     assert 0 <= share <= 1
     assert (fault(GRADES, results) is None) is (share >= CANARY_FLOOR)
+
+
+def test_a_canary_of_the_suite_may_not_be_misjudged_at_all() -> None:
+    """Among many that were told, one that the suite itself names is enough; a usual one is not."""
+    judge = Instrument("native", {"rubric": "r", "scale": {"1": "", "5": ""}}, low=1, high=5, bad=("Go away.",))
+    shown = canaries(judge, [Case(f"s{i}", "Q", "a", "r") for i in range(3)])
+    told = [(canary, Judgement(canary.case.id, 5.0 if canary.good else 1.0)) for canary in shown]
+    assert fault(judge, told) is None
+    for declared in (True, False):
+        place = next(i for i, (canary, _) in enumerate(told) if canary.declared is declared and not canary.good)
+        missed = [*told[:place], (told[place][0], Judgement("x", 5.0)), *told[place + 1 :]]
+        said = fault(judge, missed)
+        assert (said is not None) is declared
+        assert not declared or "the suite itself names 'Go away.'" in str(said)

@@ -109,7 +109,7 @@ def test_a_chat_completion_is_a_request(asked: tuple[Recorder, openai.OpenAI, En
         response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
     )
     assert recorder.last == Request(
-        MODEL.checkpoint.digest,
+        MODEL.digest,
         "system:be just;user:well?;",
         special_tokens=False,
         max_tokens=5,

@@ -12,7 +12,7 @@ import pytest
 
 from evalgate.cache import Cache
 from evalgate.config import EngineConfig, JudgeConfig, JudgesConfig
-from evalgate.errors import CheckpointError, ConfigError, JudgeError
+from evalgate.errors import CheckpointError, ConfigError, InputError, JudgeError
 from evalgate.instrument import Calibration, Case, Instrument, Job, Judgement
 from evalgate.judging import Judges
 from evalgate.judging.hearing import whole
@@ -117,6 +117,21 @@ def test_a_judge_that_misses_canaries_is_not_believed(model: Path, cache: Cache)
     assert all((measured.of(bound, case).value or 0) > 4 for case in CASES)
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["before", "after"])
+def test_canaries_of_every_task_are_shown(order: int, model: Path, cache: Cache) -> None:
+    """Two tasks with one judge, of which only one knows what is bad: the judge has to tell it, whoever asks first."""
+    evasive = ["I do not know.", "Ask somebody else.", "That depends."]
+    both = [instrument(), instrument(bad=evasive)][::order]
+    taken_in = dict.fromkeys(evasive, "5")
+    labels = {prompt: label for each in both for prompt, label in answers(each, CASES, taken_in).items()}
+    made = judges(model, cache, labels)
+    bound = [made.bound(each) for each in both]
+    said = made.judge([(each, case) for each in bound for case in CASES])
+    made.close()
+    assert bound[0].digest == bound[1].digest, "canaries are no part of what a judge is"
+    assert "I do not know." in said.faults[bound[0].digest]
+
+
 def test_a_judge_whose_engine_fails_gives_errors(model: Path, cache: Cache) -> None:
     """Each judgement names its sample and the judge; nothing of it is in the cache, and the next session asks again."""
     labels = answers(instrument(), CASES)
@@ -143,10 +158,11 @@ def test_answers_that_came_before_a_crash_are_kept(model: Path, cache: Cache) ->
     broken.judge([(bound, case) for case in CASES], probe=False)
     broken.close()
     told = Told()
-    mended = judges(model, cache, labels, told)
-    mended.judge([(mended.bound(instrument()), case) for case in CASES], probe=False)
-    mended.close()
-    assert told.done == len(CASES) - 5
+    rest = judges(model, cache, labels, told, options={"crash_after": len(CASES) - 5})
+    said = rest.judge([(bound, case) for case in CASES], probe=False)
+    rest.close()
+    assert all(said.of(bound, case).value is not None for case in CASES), "no more than the rest could be asked"
+    assert told.done == len(CASES), "what was answered before counts too"
 
 
 def test_a_case_that_nobody_judged_is_an_error(model: Path, cache: Cache) -> None:
@@ -268,6 +284,27 @@ def test_a_judge_must_be_named(model: Path, cache: Cache, tmp_path: Path) -> Non
         judges(model, cache, {}).bound(instrument(by="nobody"))
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model": "runs/nope"}, r"^the judge mine, model: 'runs/nope' is no folder"),
+        ({"model": "runs/nope", "engine": EngineConfig(name="vlm")}, r"^the judge mine, engine: 'vlm' is no engine"),
+        ({"model": "big", "url": "127.0.0.1:9/v1"}, r"^the judge mine, url: expected an http\(s\) address"),
+        (
+            {"model": "big", "url": "http://x/v1", "engine": EngineConfig(name="openai", options={"concurrency": 0})},
+            r"^the judge mine, concurrency: expected 1 to 1024",
+        ),
+    ],
+)
+def test_a_mistake_in_a_judge_is_told_of_that_judge(
+    cache: Cache, tmp_path: Path, config: Mapping[str, Any], said: str
+) -> None:
+    """Checks that candidates share speak of `--model` and `engine.…`: of a judge they name the judge and its key."""
+    settings = JudgesConfig(default="mine", models={"mine": JudgeConfig(**config)})
+    with pytest.raises(InputError, match=said):
+        Judges(settings, tmp_path, cache, Told()).bound(instrument())
+
+
 def test_a_judge_is_asked_in_a_chat(model: Path, cache: Cache) -> None:
     """Weights without a chat template are refused before anything starts."""
     (model / "chat_template.jinja").unlink()
@@ -292,3 +329,17 @@ def test_a_preference_asks_in_both_orders(model: Path, cache: Cache) -> None:
             made.close()
         assert {said.of(bound, case).value for case in pairs} == {value}
         assert "baseline first" in str(said.of(bound, pairs[0]).explanation)
+
+
+def test_a_question_that_is_asked_once_counts_as_often_as_it_is_answered(model: Path, cache: Cache) -> None:
+    """Equal answers make the same question in either order: progress reaches its total all the same."""
+    scorer = prefer("Which answer is right?")
+    assert scorer.judge is not None
+    pairs = [replace(case, other=case.answer if i % 2 else "?") for i, case in enumerate(CASES)]
+    told = Told()
+    made = judges(model, cache, answers(scorer.judge, pairs), told)
+    bound = made.bound(scorer.judge)
+    made.judge([(bound, case) for case in pairs], probe=False)
+    made.close()
+    assert told.said[0] == f"0 of {2 * len(pairs)}"
+    assert told.done == 2 * len(pairs)

@@ -193,15 +193,20 @@ def test_a_template_is_tried_when_it_is_declared(template: str, said: str) -> No
         ({"fields": ["a", "a"]}, "fields names 'a' twice"),
         ({"good": ["", ""]}, "good names '' twice"),
         ({"good": [1]}, "expected a list of texts"),
+        ({"fields": 5}, "fields is 5, expected a list of names"),
+        ({"good": 5}, "good is 5, expected a list of texts"),
+        ({"by": 5}, "by is 5, expected a list of names"),
         ({"by": []}, "by names no judge"),
         ({"by": ""}, "expected a list of names"),
         ({"by": ["ours", "ours"]}, "by names 'ours' twice"),
         ({"good": ["x"], "bad": ["y", "x"]}, "the answer 'x' is said to be good and bad"),
         ({"name": "two words"}, "without white space"),
+        ({"name": 5}, "scorer 5: a scorer's name stands in test ids"),
+        ({"gate": 0.1}, r"the gate is 0.1, expected a Gate\. Write gate=Gate\(margin=0.05\)"),
     ],
 )
 def test_names_that_are_none_are_refused(arguments: Any, said: str) -> None:
-    """A text where a list is meant, empty and doubled names, and an answer that is both good and bad."""
+    """A text or a number where a list is meant, empty and doubled names, an answer both good and bad, a bare margin."""
     with pytest.raises(TaskError, match=said):
         judge(RIGHT, **arguments)
 

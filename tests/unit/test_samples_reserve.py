@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from evalgate.digest import digest
 from evalgate.errors import SampleError
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels, read_samples, samples_digest
-from evalgate.scoring import Scorer, bits_per_byte, exact_match, function
+from evalgate.scoring import Scorer, bits_per_byte, exact_match, function, prefer
 from evalgate.task import JsonLines, Task
 
 UNHURRIED = settings(deadline=None)
@@ -151,6 +151,14 @@ def test_labels_are_of_an_output_and_a_metric() -> None:
         "politeness": {("m-1", "one"): 4.5, ("elsewhere", ""): 1.0},
     }
     assert all(isinstance(score, float) for metric in found.values() for score in metric.values())
+
+
+def test_a_preference_takes_no_labels_of_outputs() -> None:
+    """It is of two outputs: the difference of what people say of each is none, and would correct it to nonsense."""
+    both = [exact_match(), prefer("Which is right?")]
+    assert labelled([{"id": "m-1", "output": "one", "exact_match": 1}], both)
+    with pytest.raises(SampleError, match="row 1: labels prefer, and no single output has a preference"):
+        labelled([{"id": "m-1", "output": "one", "exact_match": 1, "prefer": 1}], both)
 
 
 def test_labels_may_stand_in_a_file_or_be_none(tmp_path: Path) -> None:

@@ -64,3 +64,9 @@ def test_canaries_that_mean_nothing_are_refused(kind: str, known: dict[str, Any]
     """One text where a list is meant, an answer twice, or on both sides."""
     with pytest.raises(TaskError, match=message):
         made(kind, **known)
+
+
+def test_a_metric_that_is_better_lower_takes_none() -> None:
+    """Good is above the middle of the range: of such a metric it would be read upside down."""
+    with pytest.raises(TaskError, match="NoiseSensitivity is better where it is lower"):
+        ragas_metric("NoiseSensitivity", contexts="page", good=["x"])

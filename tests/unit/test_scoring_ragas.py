@@ -119,6 +119,7 @@ def test_a_misspelt_metric_is_told_its_neighbour() -> None:
         ("Faithfulness", {"contexts": ()}, r"none are named"),
         ("Faithfulness", {"contexts": ("a", "a")}, r"contexts=\('a', 'a'\), expected names, each once"),
         ("Faithfulness", {"contexts": ("a", 3)}, r"expected names"),
+        ("Faithfulness", {"contexts": 3}, r"contexts=3, expected names"),
         ("Faithfulness", {"contexts": " "}, r"expected names"),
         ("AnswerAccuracy", {"contexts": "a"}, r"AnswerAccuracy looks at no passages. Leave contexts out"),
         ("AnswerAccuracy", {"mode": "f1"}, r"has no argument 'mode'. It takes none"),

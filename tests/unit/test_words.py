@@ -31,6 +31,7 @@ def test_a_message_is_one_line_with_where_what_and_mend() -> None:
     error = EvalgateError("has no\nweights", where="runs/v3", mend="Save it again.")
     assert str(error) == "runs/v3: has no weights. Save it again."
     assert str(EvalgateError("is wrong")) == "is wrong"
+    assert str(EvalgateError("did you mean 'a'?", mend="There are a.")) == "did you mean 'a'? There are a."
 
 
 def test_a_missing_library_names_its_extra() -> None:

@@ -52,7 +52,7 @@ def calibrate(
     from evalgate.judging import Judges
 
     root = project_root(Path.cwd())
-    config = load_config(root, {"judge": name, "suites": suites})
+    config = load_config(root, {"judge": name, "suites": suites}, prefix="--")
     suite, instrument = _declared(root / config.suites, metric)
     state = root / config.state
     with Cache(state / "cache.sqlite") as cache:
@@ -90,7 +90,7 @@ def show(suites: Suites = None) -> None:
     from evalgate.digest import short
 
     root = project_root(Path.cwd())
-    config = load_config(root, {"suites": suites})
+    config = load_config(root, {"suites": suites}, prefix="--")
     folders = sorted((root / config.suites).rglob(FOLDER))
     reports = [report for folder in folders for report in read_reports(folder).values()]
     if not reports:

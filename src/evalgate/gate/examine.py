@@ -74,6 +74,9 @@ def examine(member: Member, policy: Policy, *, clean: bool = False) -> Case:
         return Case(member)
     candidate, baseline = member.candidate, member.baseline
     if member.relative and baseline is None and not member.error and candidate is not None:
+        if silent := [row for row in candidate.rows if row.error]:
+            said = f"{len(silent)} of {len(candidate.rows)} samples have no answer, the first is {silent[0].id}"
+            return _settle(member, Outcome.ERROR, f"{said}: {silent[0].error}")
         return _settle(member, Outcome.NO_BASELINE, "no baseline yet, whose answers these could be preferred to")
     fault = _fault(member)
     if fault or candidate is None:

@@ -49,8 +49,9 @@ class Refusal(Exception):  # noqa: N818 - an answer to a client, not a fault of 
 def to_request(body: object, models: Mapping[str, JudgeModel], render: Render) -> Request:
     """The request that a chat completion means.
 
-    Where nothing is said, nothing is drawn: the temperature is 0. Texts of messages are neutralised (see `neutral`)
-    before the judge's template sees them.
+    It is addressed to the judge, whose digest stands where a checkpoint's would: who asks the engine knows the
+    checkpoint. Where nothing is said, nothing is drawn: the temperature is 0. Texts of messages are neutralised (see
+    `neutral`) before the judge's template sees them.
 
     Args:
         body: of `POST /v1/chat/completions`, read from JSON.
@@ -74,7 +75,7 @@ def to_request(body: object, models: Mapping[str, JudgeModel], render: Render) -
     schema = _schema(body.get("response_format"))
     limits = [body[name] for name in ("max_completion_tokens", "max_tokens") if body.get(name) is not None]
     return Request(
-        checkpoint=model.checkpoint.digest,
+        checkpoint=model.digest,  # the same weights in two engines are two judges
         prompt=prompt or "",
         special_tokens=False,  # the template has written them
         max_tokens=int(_number("max_tokens", limits[0] if limits else MAX_TOKENS, 1, whole=True)),

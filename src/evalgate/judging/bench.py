@@ -11,7 +11,7 @@ from evalgate.asking import Asker, Progress, Relay
 from evalgate.cache import Cache
 from evalgate.config import JudgesConfig
 from evalgate.engines import EngineSettings
-from evalgate.errors import CheckpointError, ConfigError
+from evalgate.errors import CheckpointError, ConfigError, InputError
 from evalgate.instrument import DEFAULT, Calibration, Case, Instrument, Job, JudgeModel
 from evalgate.judges.versions import versions
 from evalgate.preflight import load_added_tokens, read_checkpoint, resolve_model
@@ -115,7 +115,13 @@ class Bench:
                 mend=f'In [tool.evalgate] say judge = "{next(iter(self.config.models))}".' if known else MEND,
             )
         if wanted not in self._chairs:
-            self._chairs[wanted] = self._made(wanted)
+            try:
+                self._chairs[wanted] = self._made(wanted)
+            except InputError as error:  # `--model` and `engine.…` are where a candidate's would stand
+                if error.where and (error.where == "--model" or error.where.startswith("engine.")):
+                    key = error.where.removeprefix("--").removeprefix("engine.")
+                    error.where = f"the judge {wanted}, {'engine' if key == 'name' else key}"
+                raise
         return self._chairs[wanted]
 
     def _made(self, name: str) -> Chair:

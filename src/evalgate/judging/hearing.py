@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 from time import monotonic
 
+from evalgate.asking import Answers
 from evalgate.errors import EngineError, JudgeError, TaskError
 from evalgate.instrument import Job, Judgement, JudgeModel
 from evalgate.judges import native
@@ -38,7 +40,8 @@ class Hearing:
 
         Args:
             jobs: to judge.
-            anew: ids of those of our own prompts that are asked whatever is known.
+            anew: ids of those that are asked whatever is known; libraries, whose questions nobody tells apart, ask all
+                of theirs anew then.
             fresh: everything is asked whatever is known, and nothing is kept.
         """
         kinds: dict[str, list[Job]] = {}
@@ -59,8 +62,9 @@ class Hearing:
 
         with ExitStack() as stack:
             chairs = {job.model.name: self.bench.chair(job.model.name) for job in jobs if job.model}
-            heard: dict[str, list[Request]] = {name: [] for name in chairs}
-            ask = partial(self._ask, {chair.model.checkpoint.digest: chair for chair in chairs.values()}, heard, fresh)
+            heard: dict[str, list[Request]] = {chair.model.digest: [] for chair in chairs.values()}
+            again = {job.model.digest for job in (*libraries, *promptfoo) if job.model and job.id in anew}
+            ask = partial(self._ask, {chair.model.digest: chair for chair in chairs.values()}, heard, again, fresh)
             gateway = Gateway({name: chair.model for name, chair in chairs.items()}, ask, self._rendered)
             endpoint = stack.enter_context(gateway) if chairs else None
             for chair in chairs.values():  # the kernel ends an engine with the thread that started it: the gateway's
@@ -106,7 +110,7 @@ class Hearing:
             yield judgement
         for chair in (self.bench.chair(name) for name in sorted(failed)):
             if chair.endpoint:
-                chair.asker.forget(heard[chair.model.name])
+                chair.asker.forget(heard[chair.model.digest])
 
     def _natively(
         self, model: JudgeModel, jobs: Sequence[Job], *, anew: Container[str], fresh: bool
@@ -127,37 +131,58 @@ class Hearing:
         }
         chair.asker.forget(request for job in jobs if job.id in anew for request in requests[job.id])
         chair.relay.counting = True
+        every = [request for some in requests.values() for request in some]
         try:
-            answered = self._answers(chair, [r for some in requests.values() for r in some], fresh=fresh)
+            answers = self._answers(chair, every, fresh=fresh)
         except EngineError as error:
             for job in jobs:
                 yield Judgement(job.id, None, error=f"sample {job.case.sample}: the judge {model.name} failed: {error}")
             return
         finally:
             chair.relay.counting = False
-        took = monotonic() - began
+        # The same question twice (equal answers in either order), or one that the cache knows: nobody counted it.
+        self.bench.progress.advance(len(every) - answers.generated)
+        answered, took = answers.completions, monotonic() - began
         for job in jobs:
             judgement = native.read(job, [answered[request.id] for request in requests[job.id]], took)
             if judgement.error is not None and chair.endpoint:  # asked again, it may keep to the form
                 chair.asker.forget(requests[job.id])
             yield judgement
 
-    def _answers(self, chair: Chair, requests: Sequence[Request], *, fresh: bool) -> Mapping[str, Completion]:
+    def _answers(self, chair: Chair, requests: Sequence[Request], *, fresh: bool) -> Answers:
         """What a judge's model answers; known answers are not asked again unless they are to be fresh."""
         with self._asking:
             if not chair.asker.started and chair.asker.engine_identity.get("device") == "cuda":
                 self._make_room()
-            return chair.asker.answer(requests, remember=not fresh).completions
+            return chair.asker.answer(requests, remember=not fresh)
 
     def _ask(
-        self, chairs: Mapping[str, Chair], heard: Mapping[str, list[Request]], fresh: bool, requests: Sequence[Request]
+        self,
+        chairs: Mapping[str, Chair],
+        heard: Mapping[str, list[Request]],
+        again: Container[str],
+        fresh: bool,
+        requests: Sequence[Request],
     ) -> Iterator[Completion]:
-        """The gateway's way to the models; what they are asked is noted in `heard`."""
+        """The gateway's way to the models, by their digests; what they are asked is noted in `heard`.
+
+        Those in `again` are asked each question once in this session, whatever the cache knows.
+        """
         for digest_, chair in chairs.items():
-            mine = [request for request in requests if request.checkpoint == digest_]
+            mine = {
+                request.id: replace(request, checkpoint=chair.model.checkpoint.digest)
+                for request in requests
+                if request.checkpoint == digest_
+            }
             if mine:
-                heard[chair.model.name].extend(mine)
-                yield from self._answers(chair, mine, fresh=fresh).values()
+                if digest_ in again:
+                    before = {request.id for request in heard[digest_]}
+                    chair.asker.forget(own for own in mine.values() if own.id not in before)
+                heard[digest_].extend(mine.values())
+                answered = self._answers(chair, list(mine.values()), fresh=fresh).completions
+                for name, own in mine.items():
+                    if own.id in answered:
+                        yield replace(answered[own.id], request=name)
 
     def _rendered(self, model: JudgeModel, messages: Messages) -> str | None:
         """One conversation as the gateway got it."""

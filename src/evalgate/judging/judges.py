@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from evalgate.asking import Progress
 from evalgate.cache import Cache
@@ -60,12 +61,12 @@ class Judges(Bench):
         """
         judges = {judge.digest: judge for judge, _ in asked}
         cases = {(judge.digest, case.id): case for judge, case in asked}
-        probes = {
-            name: canaries.canaries(judge, [case for (of, _), case in cases.items() if of == name])
-            for name, judge in judges.items()
-            if probe and judge.asks
-        }
-        shown = [(judges[name], probe.case) for name, some in probes.items() for probe in some]
+        groups: dict[tuple[Any, ...], tuple[Instrument, list[Case]]] = {}
+        for judge, case in asked if probe else ():
+            if judge.asks:  # tasks that share a judge may know other answers to be good or bad
+                groups.setdefault((judge.digest, judge.good, judge.bad), (judge, []))[1].append(case)
+        probes = [(judge, canaries.canaries(judge, some)) for judge, some in groups.values()]
+        shown = [(judge, probe.case) for judge, some in probes for probe in some]
         jobs = self._jobs_of((judges[name], case) for (name, _), case in cases.items())
         probing = self._jobs_of(shown)
         known = {} if fresh else self._known({**jobs, **probing})
@@ -88,11 +89,10 @@ class Judges(Bench):
             self.progress.stop()
         every = known | made
         found = {(name, id_): self._panel(judges[name], case, every) for (name, id_), case in cases.items()}
-        faults = {}
-        for name, some in probes.items():
-            results = [(probe, self._panel(judges[name], probe.case, every)) for probe in some]
-            if why := canaries.fault(judges[name], results):
-                faults[name] = why
+        faults: dict[str, str] = {}
+        for judge, some in probes:
+            if why := canaries.fault(judge, [(probe, self._panel(judge, probe.case, every)) for probe in some]):
+                faults.setdefault(judge.digest, why)
         return Judgements(found, faults)
 
     def _jobs_of(self, asked: Iterable[Asked]) -> dict[str, Job]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from evalgate.errors import TaskError
 
@@ -27,7 +27,7 @@ def texts(given: Sequence[str], what: str, where: str, *, blank: bool = False) -
         raise TaskError(
             f"{what} is the text {given!r:.80}, expected a list of texts", where=where, mend=f"Write {what}=[…]."
         )
-    found = tuple(given)
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(isinstance(text, str) and (blank or text.strip()) for text in found):
         raise TaskError(f"{what} is {given!r:.80}, expected a list of {'texts' if blank else 'names'}", where=where)
     doubled = next((text for text in found if found.count(text) > 1), None)

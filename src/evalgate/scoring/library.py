@@ -5,7 +5,7 @@ Nothing here imports a library: a suite that names a metric pays for it only in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,6 +119,12 @@ def library_metric(
             where=where,
             mend="Leave the gate out, or take a metric that sees the answer.",
         )
+    if not needs.higher_is_better and (known[0] or known[1]):
+        raise TaskError(
+            f"{metric} is better where it is lower, and canaries are read the other way round",
+            where=where,
+            mend="Leave good and bad out.",
+        )
     fields = _fields(contexts, metric, needs, where)
     instrument = Instrument(
         kind=library,
@@ -157,7 +163,7 @@ def _judges(by: str | Sequence[str] | None, where: str) -> tuple[str, ...]:
 
 
 def _names(what: str, given: str | Sequence[str], where: str) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    names = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
     if not all(isinstance(name, str) and name.strip() for name in names) or len(set(names)) != len(names):
         raise TaskError(f"{what}={given!r:.80}, expected names, each once", where=where)
     return names

@@ -75,12 +75,20 @@ class Scorer:
 
     def __post_init__(self) -> None:
         where = f"scorer {self.name!r}"
-        if not re.fullmatch(r"(?:(?!::)[^\s\[\]/\\]){1,100}", self.name) or not self.name.isprintable():
+        named = isinstance(self.name, str)
+        if not named or not re.fullmatch(r"(?:(?!::)[^\s\[\]/\\]){1,100}", self.name) or not self.name.isprintable():
             raise TaskError(
                 "a scorer's name stands in test ids: up to 100 characters without white space, brackets, slashes or ::",
                 where=where,
                 mend='Give it one, such as name="politeness".',
             )
+        if self.gate is not None:
+            from evalgate.gate import Gate
+
+            if not isinstance(self.gate, Gate):
+                raise TaskError(
+                    f"the gate is {self.gate!r:.80}, expected a Gate", where=where, mend="Write gate=Gate(margin=0.05)."
+                )
         ends = [end for end in (self.low, self.high) if end is not None]
         if not all(isinstance(end, int | float) and math.isfinite(end) for end in ends) or sorted(set(ends)) != ends:
             raise TaskError(f"the range from {self.low!r} to {self.high!r} holds no values", where=where)

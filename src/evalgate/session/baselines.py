@@ -78,10 +78,14 @@ class Views:
     def asked(self, declared: Declared, record: Evaluation) -> Iterator[tuple[Instrument, Case]]:
         """What judges are to see of a record, so that they see it in one batch with everything else."""
         if (declared.id, record.digest) not in self._made and outdated(record, declared.task):
-            yield from asked_again(record, declared.task, read_samples(declared.task, declared.id))
+            yield from asked_again(record, declared.task, read_samples(declared.task, declared.id, record.look))
 
     def _view(self, declared: Declared, record: Evaluation) -> Evaluation:
-        stale = [scorer.name for scorer in outdated(record, declared.task) if scorer.continuations is None]
+        stale = [
+            scorer.name
+            for scorer in outdated(record, declared.task)
+            if scorer.continuations is None and not (scorer.judge and scorer.judge.pairwise)  # never made again
+        ]
         if not stale:
             return record
         known = {metric.name for metric in record.metrics}
@@ -90,7 +94,7 @@ class Views:
         name = str(record.checkpoint["name"])
         asked = list(self.asked(declared, record))
         judgements = self._judge(asked) if asked else None
-        view = rescore(record, declared.task, read_samples(declared.task, declared.id), judgements)
+        view = rescore(record, declared.task, read_samples(declared.task, declared.id, record.look), judgements)
         if view is None:
             said.append(f"none of {name}'s stored outputs answers a question as it is asked now")
             return record

@@ -48,10 +48,13 @@ def bind(session: Session, declared: Declared) -> Task:
 
 
 def _as_recorded(session: Session, scorer: Scorer, records: list[Evaluation]) -> Scorer:
-    known = [metric.judge for record in records for metric in record.metrics if metric.name == scorer.name]
-    if scorer.judge is None or not known or known[0] is None:
+    known = {metric.judge for record in records for metric in record.metrics if metric.name == scorer.name}
+    if scorer.judge is None or not known:
         return scorer
-    calibration = session.judges.calibrations.get(known[0])
+    found = [session.judges.calibrations.get(judge or "") for judge in known]
+    measured = [each for each in found if each]
+    # One verdict on blocking for all candidates: the judge that is known least well decides.
+    calibration = min(measured, key=lambda each: each.kappa) if len(measured) == len(found) else None
     return replace(scorer, judge=replace(scorer.judge, calibration=calibration, floor=session.config.judges.kappa))
 
 

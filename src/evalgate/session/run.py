@@ -408,11 +408,10 @@ class Session:
         evaluation = self.evaluations.get((selected.task, selected.candidate))
         if self.error or evaluation is None:
             return self.error or self.untrained.get(selected.candidate, "nothing was recorded")
-        if all(metric.name != selected.metric for metric in evaluation.metrics):
-            return None  # a preference: there is no baseline yet, whose answers these could be preferred to
-        if selected.metric not in {metric.name for metric in evaluation.metrics}:
-            return None  # a preference, and there is no baseline yet to prefer to
         unscored = evaluation.unscored(selected.metric)
+        if selected.metric not in {metric.name for metric in evaluation.metrics}:
+            # A preference, and there is no baseline yet whose answers these could be preferred to.
+            unscored = tuple(row for row in unscored if row.error)
         if not unscored:
             return None
         why = unscored[0].error or unscored[0].faults.get(selected.metric) or f"no score for {selected.metric}"
