@@ -60,7 +60,7 @@ def setting(project: Project, grade: Callable[[Row], int], *, fail: Sequence[str
     table = "\n".join(f"{json.dumps(text)} = {json.dumps(label)}" for text, label in answers.items())
     project.configure()
     with (project.path / "pyproject.toml").open("a") as file:
-        file.write('\n[tool.evalgate.judges.tiny]\nmodel = "runs/judge"\nname = "fake"\n')
+        file.write('\n[tool.evalgate.judges.tiny]\nmodel = "runs/judge"\nengine = "fake"\n')
         file.write(f"fail = {json.dumps(list(fail))}\n")
         file.write(f"[tool.evalgate.judges.tiny.answers]\n{table}\n")
     project.suite("test_arithmetic", JUDGED)

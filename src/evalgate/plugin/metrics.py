@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
@@ -37,7 +38,8 @@ def declared_scorers(suites: Sequence[str]) -> Mapping[str, tuple[Declared, Scor
     """`suite/task::metric` to task and scorer (InputError where suites cannot be collected, or two share a task)."""
     collector, said = _Collector(), io.StringIO()
     quiet = ("--collect-only", "--verbosity=-2", "-W", "ignore::pytest.PytestAssertRewriteWarning")
-    with redirect_stdout(said):
+    with redirect_stdout(said), warnings.catch_warnings():
+        warnings.simplefilter("ignore", pytest.PytestDeprecationWarning)  # other plugins' words about their settings
         code = pytest.main([*quiet, *suites], plugins=[collector])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         where = " ".join(suites)
