@@ -144,6 +144,6 @@ def test_an_objective_that_no_suite_declares_is_one_line(arena: Project) -> None
     path = arena.path / "conf/other.yaml"
     path.write_text(SWEEP.replace("twenty", "other").replace("exact_match", "exact_mach"))
     done = arena.evalgate("sweep", "conf/other.yaml")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert f"Did you mean {OBJECTIVE}?" in done.stderr
     assert not (arena.path / ".evalgate/sweeps/other.sqlite").exists()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import warnings
+import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,13 +36,13 @@ def declared_metrics(suites: Sequence[str]) -> frozenset[str]:
 
 def declared_scorers(suites: Sequence[str]) -> Mapping[str, tuple[Declared, Scorer]]:
     """`suite/task::metric` to task and scorer (InputError where suites cannot be collected, or two share a task)."""
-    collector, said = _Collector(), io.StringIO()
+    collector, said, warned = _Collector(), io.StringIO(), io.StringIO()
     quiet = ("--collect-only", "--verbosity=-2", "-W", "ignore::pytest.PytestAssertRewriteWarning")
-    with redirect_stdout(said), warnings.catch_warnings():
-        warnings.simplefilter("ignore", pytest.PytestDeprecationWarning)  # other plugins' words about their settings
+    with redirect_stdout(said), redirect_stderr(warned):  # other plugins warn there about settings of their own
         code = pytest.main([*quiet, *suites], plugins=[collector])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         where = " ".join(suites)
+        sys.stderr.write(warned.getvalue())
         raise InputError(f"pytest cannot collect {where}", where=where, mend=f"See pytest --collect-only {where}")
     known: dict[str, Declared] = {}
     for declared, _ in collector.found:
