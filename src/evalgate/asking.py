@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from evalgate.cache import Cache, cache_key
 from evalgate.chat import ChatRenderer
 from evalgate.checkpoint import Checkpoint
+from evalgate.config import EngineConfig
 from evalgate.digest import digest
 from evalgate.engines import EngineProcess, EngineSettings, engine_identity, length_bound
 from evalgate.errors import CheckpointError
@@ -21,6 +22,17 @@ from evalgate.task import Messages
 
 FLUSH_ANSWERS = 200
 FLUSH_SECONDS = 0.5
+
+
+def settings_of(engine: EngineConfig, state: Path) -> EngineSettings:
+    """How an engine of the settings is started; its logs lie in the state folder (ConfigError where it is none)."""
+    return EngineSettings(
+        name=engine.name,
+        options=engine.options,
+        python=engine.python,
+        start_timeout=engine.start_timeout,
+        log_dir=state / "logs",
+    )
 
 
 class Progress(Protocol):

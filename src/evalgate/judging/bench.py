@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalgate.asking import Asker, Progress, Relay
+from evalgate.asking import Asker, Progress, Relay, settings_of
 from evalgate.cache import Cache
 from evalgate.config import JudgesConfig
-from evalgate.engines import EngineSettings
 from evalgate.errors import CheckpointError, ConfigError, InputError
 from evalgate.instrument import DEFAULT, Calibration, Case, Instrument, Job, JudgeModel
 from evalgate.judges.versions import versions
@@ -126,13 +125,7 @@ class Bench:
 
     def _made(self, name: str) -> Chair:
         config = self.config.models[name]
-        settings = EngineSettings(
-            name=config.engine.name,
-            options=config.engine.options,
-            python=config.engine.python,
-            start_timeout=config.engine.start_timeout,
-            log_dir=self.state / "logs",
-        )
+        settings = settings_of(config.engine, self.state)
         special: tuple[str, ...] = ()
         if config.url:
             from evalgate.engines.endpoint import endpoint

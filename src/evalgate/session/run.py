@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalgate import __version__
-from evalgate.asking import Progress
+from evalgate.asking import Progress, settings_of
 from evalgate.cache import Cache
 from evalgate.checkpoint import Checkpoint
 from evalgate.config import Config
-from evalgate.engines import EngineSettings
 from evalgate.errors import ConfigError, EngineError, RecordError, TrainingError
 from evalgate.evaluate import Evaluator, assemble
 from evalgate.evaluation import Evaluation
@@ -123,13 +122,7 @@ class Session:
         """For the checkpoints that are known now."""
         return Evaluator(
             [c.checkpoint for c in self.candidates.values() if c.checkpoint],
-            EngineSettings(
-                name=self.config.engine.name,
-                options=self.config.engine.options,
-                python=self.config.engine.python,
-                start_timeout=self.config.engine.start_timeout,
-                log_dir=self.state / "logs",
-            ),
+            settings_of(self.config.engine, self.state),
             self.cache,
             self.progress,
             also=self._behind_baselines(self._base) if self._gates_models else (),
