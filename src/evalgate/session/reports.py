@@ -76,6 +76,21 @@ def _notes(session: Session, selected: Collection[Selected]) -> list[str]:
     return [*session.views.lines, *adrift, *filter(None, [chosen_among(baselines)])]
 
 
+def plan_entry(session: Session, selected: Collection[Selected]) -> dict[str, Any]:
+    """What is registered before anything is generated: nobody can choose a margin after seeing the result."""
+    return {
+        "candidates": {c.name: c.digest for c in session.candidates.values() if c.checkpoint},
+        "family": sorted(session.declared),
+        "selected": sorted(f"{s.task}::{s.metric}" for s in selected),
+        "samples": {plan.id: plan.samples for plan in session.plans.values()},
+        "eval_seed": session.config.seed,
+        "seeds": {plan.id: plan.seed for plan in session.plans.values()},
+        "policy": session.policy_entry(),
+        "reserve": {task: last for task, last in session.last_looks.items() if last},
+        "gates": {id_: gates_of(declared.task) for id_, declared in sorted(session.declared.items())},
+    }
+
+
 def verdict_entry(
     candidate: Candidate, family: Family, members: Sequence[Member], floor: NoiseFloor | None
 ) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from evalgate.session.candidates import add, from_folder, from_models, from_reco
 from evalgate.session.leakage import Training
 from evalgate.session.members import members_of
 from evalgate.session.power import power_of
-from evalgate.session.reports import Report, changed_since, gates_of, report_of
+from evalgate.session.reports import Report, changed_since, gates_of, plan_entry, report_of
 from evalgate.session.words import Candidate, Declared, Selected, declare
 from evalgate.store import Store
 
@@ -91,7 +91,7 @@ class Session:
         self.lines: list[str] = []
         self.power: PowerPlan | None = None
         self.floor: NoiseFloor | None = None
-        self._plans: dict[tuple[str, str], TaskPlan] = {}
+        self.plans: dict[tuple[str, str], TaskPlan] = {}
         self.labels: dict[str, dict[str, dict[tuple[str, str], float]]] = {}
         self.last_looks: dict[str, int] = {}
         self._recorded: set[tuple[str, str]] = set()
@@ -160,10 +160,10 @@ class Session:
                 wanted = {s.candidate for s in selected if s.task == task_id}
                 self._plan(declared, wanted, self._first_look(declared))
             self.baselines.of(declared)
-        if self._plans:
+        if self.plans:
             if not self.record_only:
                 self.power = self._power(selected)
-            self.ledger.append("plan", self._plan_entry(selected))
+            self.ledger.append("plan", plan_entry(self, selected))
 
     def _train(self, recipe: Recipe) -> None:
         """Make the candidate; where the trainer fails, each of its gates is an error."""
@@ -214,11 +214,11 @@ class Session:
         for plan in plans:
             name = by_digest[plan.checkpoint.digest]
             if name in wanted:
-                self._plans[declared.id, name] = plan
+                self.plans[declared.id, name] = plan
 
     def _power(self, selected: Collection[Selected]) -> PowerPlan:
         """What the gates that will run can see."""
-        samples = {plan.id: [question.sample for question in plan.questions] for plan in self._plans.values()}
+        samples = {plan.id: [question.sample for question in plan.questions] for plan in self.plans.values()}
         return power_of(
             self.declared,
             samples,
@@ -228,31 +228,18 @@ class Session:
             ledger=self.ledger,
         )
 
-    def _plan_entry(self, selected: Collection[Selected]) -> dict[str, Any]:
-        """What is registered before anything is generated: nobody can choose a margin after seeing the result."""
-        return {
-            "candidates": {c.name: c.digest for c in self.candidates.values() if c.checkpoint},
-            "family": sorted(self.declared),
-            "selected": sorted(f"{s.task}::{s.metric}" for s in selected),
-            "samples": {plan.id: plan.samples for plan in self._plans.values()},
-            "eval_seed": self.config.seed,
-            "seeds": {plan.id: plan.seed for plan in self._plans.values()},
-            "policy": self._policy_entry(),
-            "reserve": {task: last for task, last in self.last_looks.items() if last},
-            "gates": {id_: gates_of(declared.task) for id_, declared in sorted(self.declared.items())},
-        }
-
     def say(self, lines: Iterable[str]) -> None:
         """What the summary tells, each line once."""
         self.lines += [line for line in dict.fromkeys(lines) if line not in self.lines]
 
-    def _policy_entry(self) -> dict[str, Any]:
+    def policy_entry(self) -> dict[str, Any]:
+        """The policy in force, as records and the ledger keep it."""
         return asdict(self.config.policy)
 
     @property
     def requests(self) -> int:
         """Distinct requests planned."""
-        return len(Plan(tuple(self._plans.values())).requests)
+        return len(Plan(tuple(self.plans.values())).requests)
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
@@ -263,7 +250,7 @@ class Session:
         """
         wanted = {(s.task, s.candidate) for s in selected}
         try:
-            self._evaluate({key: plan for key, plan in self._plans.items() if key in wanted})
+            self._evaluate({key: plan for key, plan in self.plans.items() if key in wanted})
             self._draw_reserve(selected)
         except EngineError as error:
             self.error = str(error)
@@ -285,7 +272,7 @@ class Session:
                     key = task, candidate.name
                     look = self.evaluations[key].look + 1 if policy.reserve == "top-up" else RESERVE_STEPS
                     self._plan(self.declared[task], {candidate.name}, look)
-                    plans[key] = self._plans[key]
+                    plans[key] = self.plans[key]
             if not plans:
                 return
             self._evaluate(plans)
@@ -319,7 +306,7 @@ class Session:
                 answers.completions,
                 environment=environment,
                 provenance=self._provenance(self.declared[task_id], self.candidates[name]),
-                policy={**self._policy_entry(), **gates, "last_look": self.last_look(self.declared[task_id])},
+                policy={**self.policy_entry(), **gates, "last_look": self.last_look(self.declared[task_id])},
                 judgements=judgements,
                 baseline=baselines.get(task_id),
             )
@@ -368,7 +355,7 @@ class Session:
             self.training.check_late(declared)
         declared = self.declare(declared)
         self._plan(declared, {candidate}, self._first_look(declared))
-        self._evaluate({key: self._plans[key]})
+        self._evaluate({key: self.plans[key]})
         self._record()
         return self.evaluations[key]
 
