@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from evalgate.report.card import CardData, render_card, write_card
+from evalgate.report.card import CardData, Costs, render_card, write_card
+from evalgate.report.history import Past, PastMetric
 
-__all__ = ["CardData", "render_card", "write_card"]
+__all__ = ["CardData", "Costs", "Past", "PastMetric", "render_card", "write_card"]

@@ -29,11 +29,28 @@ if TYPE_CHECKING:
 
     from evalgate.evaluation import Evaluation
     from evalgate.gate import Family
+    from evalgate.power import PowerPlan
+    from evalgate.report.history import Past
     from evalgate.version import Lineage
 
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 # Inside a script element only `<` matters to the parser; the others close every other door too.
 _JSON_ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the answers of a session cost.
+
+    Attributes:
+        generated: answers that the engine made.
+        cached: answers that were known.
+        seconds: the engine worked.
+    """
+
+    generated: int
+    cached: int
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +70,11 @@ class CardData:
         near_ties: "suite/task::metric" to the ids of the flipped samples where numeric noise alone can make the flip.
         lines: what the run says besides, a line each.
         lineage: how the checkpoint was made, for a version that evalgate published.
+        folder: what to type for `--model`, relative to the project; `None` where only records are known.
+        power: what the samples could see, as it was said before the run.
+        costs: of the answers of the whole session.
+        statements: files of people's statements, relative to the project; a card made again reads them again.
+        history: the newest verdict on every other version, the oldest first.
     """
 
     name: str
@@ -67,6 +89,16 @@ class CardData:
     near_ties: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lines: Sequence[str] = ()
     lineage: Lineage | None = None
+    folder: str | None = None
+    power: PowerPlan | None = None
+    costs: Costs | None = None
+    statements: tuple[str, ...] = ()
+    history: Sequence[Past] = ()
+
+    @property
+    def digest(self) -> str | None:
+        """Of the checkpoint's content; `None` where nothing was evaluated."""
+        return next((str(e.checkpoint["digest"]) for e in self.candidates.values()), None)
 
 
 def write_card(data: CardData, folder: Path) -> Path:
@@ -96,8 +128,8 @@ def render_card(data: CardData) -> str:
         for side in (data.candidates, data.baselines)
     )
     lines = view.lines(family, data.near_ties)
-    style, script = (_asset(name) for name in ("card.css", "card.js"))
-    page = _environment().get_template("template.html")
+    style, script = _asset("card.css") + _asset("explorer.css"), _asset("explorer.js")
+    page = _environment().get_template("card.html")
     html = page.render(
         data=data,
         family=family,
@@ -131,7 +163,7 @@ def render_card(data: CardData) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return files("evalgate.report").joinpath(name).read_text("utf-8")
+    return files("evalgate.report").joinpath("templates", name).read_text("utf-8")
 
 
 @cache
