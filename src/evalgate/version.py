@@ -13,6 +13,7 @@ from evalgate.errors import ConfigError, RecordError
 
 LINEAGE = "evalgate.json"
 FORMAT = 1
+Norm = float | None  # of a gradient: none where float16 overflowed and the step was skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class TrainingRun:
         config_file: relative to the project.
         trackers: by name, what finds the run again (run id, address); values are JSON.
         leaked: suite/task to the ids of the eval samples that stand in the training text.
+        grad_norms: of every step beside its loss; empty in versions that were published before it was kept.
+        learning_rates: likewise.
     """
 
     key: str
@@ -82,6 +85,8 @@ class TrainingRun:
     config_file: str | None = None
     trackers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     leaked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    grad_norms: tuple[Norm, ...] = ()
+    learning_rates: tuple[float, ...] = ()
 
     @property
     def config_digest(self) -> str:
@@ -172,11 +177,11 @@ def lineage_from_json(value: Any, where: str) -> Lineage:
 
 
 def _run(value: Mapping[str, Any], where: str) -> TrainingRun:
-    known = _known(TrainingRun, value)
+    known = _known(TrainingRun, {"grad_norms": [], "learning_rates": [], **value})
     known["data"] = tuple(DataFile(**_tupled(_known(DataFile, each), "steps")) for each in known["data"])
     known["leaked"] = {task: tuple(map(str, ids)) for task, ids in known["leaked"].items()}
     known["trackers"] = {name: dict(run) for name, run in known["trackers"].items()}
-    run = TrainingRun(**_tupled(known, "losses", "overrides"))
+    run = TrainingRun(**_tupled(known, "losses", "overrides", "grad_norms", "learning_rates"))
     if value["config_digest"] != run.config_digest:
         raise RecordError(
             "the configuration was changed after it was published: its digest differs",
@@ -191,6 +196,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "None": (type(None),),
+    "Norm": (int, float, type(None)),
     "tuple": (list, tuple),
     **dict.fromkeys(("Mapping", "Parent", "TrainingRun", "DataFile"), (dict,)),
 }

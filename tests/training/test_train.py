@@ -119,6 +119,9 @@ def test_the_lineage_says_what_made_it(made: Made) -> None:
     earlier = read_lineage(made.project.path / "runs/v1-epoch-1")
     assert earlier.training
     assert (earlier.step, earlier.training.losses) == (4, run.losses[:4])
+    assert len(run.grad_norms) == len(run.learning_rates) == 8
+    assert all(norm and norm > 0 for norm in run.grad_norms)
+    assert earlier.training.learning_rates == run.learning_rates[:4]
 
 
 def test_the_adapter_names_its_base_below_the_project(made: Made) -> None:

@@ -15,7 +15,7 @@ RANKS = {
     " version instrument cases drift",
     1: "samples preflight chat engines cache store ledger lock config report importers"
     " training trackers versions leakage judges calibration",
-    2: "asking evaluate rescore judging noise session accept records doctor publishing finetune reproduce runs diff"
+    2: "asking cards evaluate rescore judging noise session accept records doctor publishing finetune reproduce runs diff"
     " promote gated calibrate tools sweep nightly bisect lightning",
     3: "plugin cli __init__ __main__",
 }

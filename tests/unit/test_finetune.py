@@ -42,7 +42,7 @@ def export(recipe: Recipe, folder: Path) -> Trained:
         shutil.copytree(V2, folder / name)
         exports.append(Export(name, folder / name, 2.0 - number, 8 - 4 * number))
     losses = tuple(1 / step for step in range(1, 9))
-    return Trained(tuple(exports), losses, 0.25, 3.0, {"threads": 1}, {})
+    return Trained(tuple(exports), losses, tuple(1.0 for _ in losses), losses, 0.25, 3.0, {"threads": 1}, {})
 
 
 @pytest.mark.parametrize(

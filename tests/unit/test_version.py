@@ -37,6 +37,8 @@ RUNS = st.builds(
     ).map(tuple),
     data_digest=TEXT,
     losses=st.lists(NUMBER, max_size=3).map(tuple),
+    grad_norms=st.lists(st.none() | NUMBER, max_size=3).map(tuple),
+    learning_rates=st.lists(NUMBER, max_size=3).map(tuple),
     held_out_loss=st.none() | NUMBER,
     seconds=NUMBER,
     overrides=st.lists(TEXT, max_size=2).map(tuple),
@@ -87,9 +89,18 @@ def test_any_missing_field_is_refused(lineage: Lineage, data: st.DataObject) -> 
     """What is not there has no default that would hide it."""
     value: dict[str, Any] = json.loads(json.dumps(lineage.as_json()))
     place = data.draw(st.sampled_from([v for v in (value, value["training"], value["parent"]) if v]))
-    del place[data.draw(st.sampled_from(sorted(place)))]
+    del place[data.draw(st.sampled_from(sorted({*place} - {"grad_norms", "learning_rates"})))]
     with pytest.raises(RecordError):
         lineage_from_json(value, "runs/v1/evalgate.json")
+
+
+def test_a_version_from_before_the_curves_were_kept_has_none() -> None:
+    """Versions never change, so what older ones lack is no damage."""
+    run = TrainingRun("key", {}, (), "data", (1.0, 0.5), grad_norms=(2.0, None), learning_rates=(0.1, 0.0))
+    value: dict[str, Any] = json.loads(json.dumps(lineage(training=run).as_json()))
+    for name in ("grad_norms", "learning_rates"):
+        del value["training"][name]
+    assert lineage_from_json(value, "x").training == replace(run, grad_norms=(), learning_rates=())
 
 
 def lineage(**changes: Any) -> Lineage:

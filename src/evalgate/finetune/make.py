@@ -174,6 +174,8 @@ def _publish(
         data=recipe.data.files,
         data_digest=recipe.data.digest,
         losses=trained.losses[: export.step],
+        grad_norms=trained.grad_norms[: export.step],
+        learning_rates=trained.learning_rates[: export.step],
         held_out_loss=trained.held_out_loss if final else None,
         seconds=trained.seconds,
         overrides=recipe.overrides,

@@ -1,30 +1,20 @@
 """The model card: one HTML file that opens from disk, asks the network for nothing and runs nothing a model wrote.
 
-Two defences, each enough alone: Jinja escapes every text (samples travel as JSON and are shown through `textContent`),
-and a content security policy allows this file's own style and script by their hashes, and nothing else.
+How it is kept harmless stands in `report/page.py`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import os
-import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evalgate.report import sides, view
+from evalgate.report import page, sides, view
 from evalgate.report.lineage import made
 from evalgate.report.samples import BUCKETS, payload
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
     from markupsafe import Markup
 
     from evalgate.evaluation import Evaluation
@@ -32,10 +22,6 @@ if TYPE_CHECKING:
     from evalgate.power import PowerPlan
     from evalgate.report.history import Past
     from evalgate.version import Lineage
-
-_SURROGATES = re.compile(r"[\ud800-\udfff]")
-# Inside a script element only `<` matters to the parser; the others close every other door too.
-_JSON_ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +37,10 @@ class Costs:
     generated: int
     cached: int
     seconds: float
+
+    def and_those_of(self, generated: int, cached: int, seconds: float) -> Costs:
+        """The sum with another batch."""
+        return Costs(self.generated + generated, self.cached + cached, self.seconds + seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,19 +93,7 @@ class CardData:
 
 def write_card(data: CardData, folder: Path) -> Path:
     """Write `folder/index.html`, whole or not at all, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / "index.html"
-    with tempfile.NamedTemporaryFile("w", dir=folder, encoding="utf-8", newline="\n", delete=False) as draft:
-        try:
-            draft.write(render_card(data))
-            draft.flush()
-            os.fsync(draft.fileno())
-            Path(draft.name).chmod(0o644)
-            os.replace(draft.name, page)
-        except BaseException:
-            Path(draft.name).unlink(missing_ok=True)
-            raise
-    return page
+    return page.write_page(render_card(data), folder / "index.html")
 
 
 def render_card(data: CardData) -> str:
@@ -128,9 +106,9 @@ def render_card(data: CardData) -> str:
         for side in (data.candidates, data.baselines)
     )
     lines = view.lines(family, data.near_ties)
-    style, script = _asset("card.css") + _asset("explorer.css"), _asset("explorer.js")
-    page = _environment().get_template("card.html")
-    html = page.render(
+    style, script = page.asset("card.css") + page.asset("explorer.css"), page.asset("explorer.js")
+    template = page.environment().get_template("card.html")
+    html = template.render(
         data=data,
         family=family,
         headline=view.headline(data.name, family.outcome),
@@ -153,41 +131,12 @@ def render_card(data: CardData) -> str:
         statement=data.statement and _markdown(data.statement),
         noise=data.noise and data.noise.removeprefix("noise floor: "),
         buckets=BUCKETS,
-        samples=Markup(_json(payload(family, candidates, baselines, data.near_ties))),  # noqa: S704 - escaped by _json
+        samples=Markup(page.as_json(payload(family, candidates, baselines, data.near_ties))),  # noqa: S704 - escaped
         style=Markup(style),  # noqa: S704 - ours
         script=Markup(script),  # noqa: S704 - ours
-        policy=_policy(style, script),
+        policy=page.policy(style, script),
     )
-    return _SURROGATES.sub("\ufffd", html)
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("evalgate.report").joinpath("templates", name).read_text("utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    loader = FunctionLoader(_asset)
-    return Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-def _policy(style: str, script: str) -> str:
-    """Nothing but our own style and script, by their hashes; no base address, no form, no string that becomes code."""
-    hashes = (base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in (style, script))
-    style_hash, script_hash = hashes
-    return (
-        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
-        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
-    )
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in; a lone surrogate stays itself, as an escape."""
-    dumped = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_JSON_ESCAPES)
-    return _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", dumped)
+    return page.encodable(html)
 
 
 def _markdown(statement: str) -> Markup:

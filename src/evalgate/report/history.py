@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from evalgate.digest import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +66,14 @@ class Past:
     aliases: tuple[str, ...] = ()
     baseline: int = 0
     card: str | None = None
+
+
+def measure_of(identity: Mapping[str, Any], metric: str) -> str:
+    """What a metric's value measures: eval data, prompt, sampling, scorer and judge, whatever checkpoint was asked.
+
+    Args:
+        identity: of the evaluation (`Evaluation.identity`).
+        metric: its name.
+    """
+    spec = next((each for each in identity["metrics"] if each["name"] == metric), None)
+    return digest([spec, *(identity[name] for name in ("task", "samples", "prompt", "sampling"))])

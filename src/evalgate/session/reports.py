@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalgate.cards import publish, relative
 from evalgate.evaluation import Evaluation
 from evalgate.gate import Family, Member, decide, expected_false_alarms
 from evalgate.noise import NoiseFloor, near_ties
@@ -33,8 +34,8 @@ class Report:
 
 
 def report_of(session: Session, candidate: Candidate, selected: Collection[Selected]) -> Report:
-    """Decide, note the verdict in the ledger, write the card, tell the trackers."""
-    from evalgate.report import CardData, write_card
+    """Decide, keep what the card says beside the ledger's verdict, write the card from there, tell the trackers."""
+    from evalgate.report import CardData
 
     members = members_of(session, candidate, selected)
     family = decide(members, session.config.policy)
@@ -43,28 +44,32 @@ def report_of(session: Session, candidate: Candidate, selected: Collection[Selec
     if session.config.policy.reserve == "confirm":
         alarms = expected_false_alarms(members, session.config.policy)
         notes.append(f"{candidate.name}: a model that never changed would be blocked {alarms:.2g} times in 30 runs")
-    head = session.ledger.append("verdict", verdict_entry(candidate, family, members, session.floor)).hash
     statements = sorted({d.suite.parent / "model_card.md" for d in session.declared.values()})
-    card = write_card(
-        CardData(
-            name=candidate.name,
-            family=family,
-            candidates={m.task: m.candidate for m in members if m.candidate},
-            baselines={m.task: m.baseline for m in members if m.baseline},
-            statement="\n\n".join(p.read_text("utf-8") for p in statements if p.is_file()) or None,
-            ledger_head=head,
-            command=session.command,
-            noise=session.floor.said if session.floor else None,
-            near_ties=ties,
-            lines=tuple(notes),
-            lineage=candidate.lineage,
-            generated=datetime.now(UTC).isoformat(timespec="seconds"),
-        ),
-        session.root / session.config.reports / candidate.name,
+    found = [(path, path.read_text("utf-8")) for path in statements if path.is_file()]
+    folder = candidate.checkpoint.path if candidate.checkpoint else None
+    data = CardData(
+        name=candidate.name,
+        family=family,
+        candidates={m.task: m.candidate for m in members if m.candidate},
+        baselines={m.task: m.baseline for m in members if m.baseline},
+        statement="\n\n".join(said for _, said in found) or None,
+        statements=tuple(relative(session.root, path) for path, _ in found),
+        ledger_head=None,  # the verdict's own entry, which names this card
+        command=session.command,
+        noise=session.floor.said if session.floor else None,
+        near_ties=ties,
+        lines=tuple(notes),
+        lineage=candidate.lineage,
+        folder=relative(session.root, Path(folder)) if folder else None,
+        power=session.power,
+        costs=session.costs if candidate.checkpoint else None,
+        generated=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    entry = session.cards.keep(data, verdict_entry(candidate, family, members, session.floor))
+    card = publish(session.cards.load(entry), session.root / session.config.reports)
     session.say(notes)
     named = [session.config.registry_at(session.root), (session.recipe and session.recipe.config.tracking.uri) or ""]
-    session.lines += track(candidate, family, card, head, session.root, named)
+    session.lines += track(candidate, family, card, entry.hash, session.root, named)
     return Report(candidate, family, card, ties)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evalgate import __version__
 from evalgate.asking import Progress, settings_of
 from evalgate.cache import Cache
+from evalgate.cards import Cards
 from evalgate.checkpoint import Checkpoint
 from evalgate.config import Config
 from evalgate.errors import ConfigError, EngineError, RecordError, TrainingError
@@ -25,6 +26,7 @@ from evalgate.noise import NoiseFloor, canary, measure
 from evalgate.plan import Plan, TaskPlan
 from evalgate.power import PowerPlan
 from evalgate.preflight import read_checkpoint, resolve_model
+from evalgate.report import Costs
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels
 from evalgate.session import judged
 from evalgate.session.baselines import Baselines, Views
@@ -71,6 +73,7 @@ class Session:
         self.state = root / config.state
         self.store = Store(self.state)
         self.ledger = Ledger(self.state / "ledger.jsonl")
+        self.cards = Cards(self.state, self.store, self.ledger, root / "runs")
         self.cache = Cache(self.state / "cache.sqlite")
         self.declared: dict[str, Declared] = {}
         self._base = Path(config.base) if config.base else None
@@ -91,6 +94,7 @@ class Session:
         self.lines: list[str] = []
         self.power: PowerPlan | None = None
         self.floor: NoiseFloor | None = None
+        self.costs = Costs(0, 0, 0.0)
         self.plans: dict[tuple[str, str], TaskPlan] = {}
         self.labels: dict[str, dict[str, dict[tuple[str, str], float]]] = {}
         self.last_looks: dict[str, int] = {}
@@ -292,6 +296,7 @@ class Session:
             f"{answers.generated} answers generated in {answers.seconds:.1f} s, {answers.cached} from the cache"
             + ("" if asker.started else " (no engine started)")
         )
+        self.costs = self.costs.and_those_of(answers.generated, answers.cached, answers.seconds)
         if asked and answers.generated:
             self.floor = measure(asked, answers.canary, asker.reported(asked.checkpoint))
             self.lines.append(self.floor.said)

@@ -58,6 +58,8 @@ class Trained:
     Attributes:
         exports: in the order in which they appeared; the last is `final`.
         losses: of every optimizer step, in order, in nats per token.
+        grad_norms: of every step, `None` where float16 overflowed and it was skipped.
+        learning_rates: of every step.
         held_out_loss: on the held-out rows after the last step, in nats per token; `None` without any.
         seconds: of wall time, over all interruptions.
         environment: package versions, processor, threads, GPU and flags of the process that trained.
@@ -66,6 +68,8 @@ class Trained:
 
     exports: tuple[Export, ...]
     losses: tuple[float, ...]
+    grad_norms: tuple[float | None, ...]
+    learning_rates: tuple[float, ...]
     held_out_loss: float | None
     seconds: float
     environment: Mapping[str, Any]

@@ -168,13 +168,16 @@ def _finished(folder: Path) -> Trained | None:
     if not lines or lines[-1]["kind"] != "end" or not (folder / EXPORTS / FINAL).is_dir():
         return None
     trackers = folder / TRACKERS
+    steps = [line for line in lines if line["kind"] == "step"]
     return Trained(
         exports=tuple(
             Export(line["name"], folder / EXPORTS / line["name"], line["epoch"], line["step"])
             for line in lines
             if line["kind"] == "exported"
         ),
-        losses=tuple(line["loss"] for line in lines if line["kind"] == "step"),
+        losses=tuple(line["loss"] for line in steps),
+        grad_norms=tuple(line["grad_norm"] for line in steps),
+        learning_rates=tuple(line["learning_rate"] for line in steps),
         held_out_loss=lines[-1]["held_out_loss"],
         seconds=wall_seconds(written),
         environment=json.loads((folder / ENVIRONMENT).read_text("utf-8")),
