@@ -23,7 +23,7 @@ resolve = head -n 1 constraints/$(1).txt > constraints/$(1).new; \
 SUITES := evalsuites
 FIXTURES := fixtures/checkpoints
 
-.PHONY: help setup demo test test-uptrain lint type bench build lock clean
+.PHONY: help setup demo capture test test-uptrain lint type bench build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,9 +46,12 @@ demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two card
 	@status=0; set -x; $(PYTEST) $(SUITES) --model $(FIXTURES)/v3 || status=$$?; { set +x; } 2>/dev/null; test $$status -eq 1
 	@echo; echo "v2 passed and v3 was blocked, as they should. Open reports/v2/index.html and reports/v3/index.html."
 
+capture: $(READY) ## the README's two pictures, out of the demo's second run
+	$(PY) docs/capture.py
+
 test: $(READY) ## every test, with real vLLM on CPU
 	$(VENV)/bin/evalgate setup promptfoo
-	$(PYTEST) tests --ignore tests/legacy -n 2 --dist loadfile
+	$(PYTEST) tests --ignore tests/legacy -n 2 --dist loadfile --no-loadscope-reorder
 
 # UpTrain was abandoned in 2024: it is tested in an interpreter of its own, so that what it pins or breaks stays there.
 LEGACY := .venv-uptrain

@@ -7,23 +7,26 @@ document, records and the past, `publish` writes a folder per version and the pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evalgate.digest import digest, short
-from evalgate.errors import RecordError
+from evalgate.errors import InputError, RecordError
 from evalgate.evaluation import Metric, Row
 from evalgate.ledger import Entry, Ledger
 from evalgate.promote import Aliases
 from evalgate.report import CardData, Past, PastMetric
 from evalgate.report.document import as_document, evaluations_of, from_document, pretty
 from evalgate.report.history import measure_of
-from evalgate.store import Store, file_name, write_atomically
+from evalgate.store import Header, Store, file_name, write_atomically
 from evalgate.versions import read_lineage
 
 PAGE = "index.html"
+STATEMENT = "model_card.md"  # beside the suites: what people state about the model
 AGAIN = "Run the gate again: finished answers are in the cache."
 REMEMBERED = 50  # versions in a history: as many as a chart can show
 
@@ -73,10 +76,13 @@ class Cards:
         data = from_document(document, lambda *key: rows[key], str(self._path(name)))
         return replace(data, ledger_head=entry.hash, history=before)
 
-    def newest(self, checkpoint: str) -> Entry | None:
-        """The newest verdict on a checkpoint that has a card."""
-        verdicts = self._ledger.newest("verdict")
-        return next((e for e in verdicts if e.body["candidate"] == checkpoint and "card" in e.body), None)
+    def newest(self, text: str) -> Entry | None:
+        """The newest verdict with a card on the checkpoint of that name, or of the digest that begins so."""
+        for entry in self._ledger.newest("verdict"):
+            of, name = entry.body["candidate"], entry.body["name"]
+            if "card" in entry.body and (text == name or (len(text) >= 6 and text in (of, short(of, len(text))))):
+                return entry
+        return None
 
     def history(self) -> list[Past]:
         """The newest verdict on every version, the oldest first (RecordError where ledger or documents are damaged)."""
@@ -147,24 +153,20 @@ class Cards:
         return found.rows
 
     def problems(self) -> tuple[int, list[str]]:
-        """How many documents and kept evaluations there are, and what is damaged, one line each."""
-        problems, count = [], 0
-        for entry in self._ledger.newest("verdict"):
-            if "card" in entry.body:
-                try:
-                    self._document(entry.body["card"])
-                    count += 1
-                except FileNotFoundError:
-                    problems.append(f"{self._path(entry.body['card'])}: is gone; the ledger's entry {entry.n} names it")
-                except RecordError as error:
-                    problems.append(str(error))
-        for path in self._sides.paths():
+        """How many files of cards were checked, and what is damaged or gone, one line each."""
+        checks: list[tuple[Callable[..., object], Any]] = [(self._sides.read, path) for path in self._sides.paths()]
+        with suppress(RecordError):  # a damaged ledger is for the ledger to tell
+            named = (e.body["card"] for e in self._ledger.newest("verdict") if "card" in e.body)
+            checks += [(self._document, name) for name in named]
+        problems = []
+        for read, what in checks:
             try:
-                self._sides.read(path)
-                count += 1
+                read(what)
+            except FileNotFoundError:
+                problems.append(f"{self._path(what)}: is gone, and the ledger names it")
             except RecordError as error:
                 problems.append(str(error))
-        return count, problems
+        return len(checks), problems
 
 
 def _metrics(document: Mapping[str, Any]) -> Iterator[tuple[str, PastMetric]]:
@@ -194,13 +196,111 @@ def publish(data: CardData, reports: Path) -> Path:
 
     Raises:
         RecordError: the disk refused.
+        ConfigError: what people state about the model is wrong.
     """
     from evalgate.report import render_card
+    from evalgate.report.hub import README, eval_results, readme
+    from evalgate.report.tables import samples_jsonl
 
     folder = reports / file_name(data.name)
-    write_atomically(folder / "card.json", pretty(as_document(data)))
-    write_atomically(folder / PAGE, render_card(data).encode())
+    forms = {
+        "samples.jsonl": b"".join(samples_jsonl(data)),
+        "card.json": pretty(as_document(data)),
+        README: readme(data).encode(),
+        **{name: text.encode() for name, text in eval_results(data).items()},
+        PAGE: render_card(data).encode(),
+    }
+    for name, content in forms.items():
+        write_atomically(folder / name, content)
     return folder / PAGE
+
+
+def publish_overview(history: Sequence[Past], reports: Path, *, project: str, baselines: Iterable[Header]) -> Path:
+    """Write the page of all versions, which leads to their cards, and return it (RecordError)."""
+    from evalgate.report.overview import render_overview
+
+    page = reports / PAGE
+    past = linked(history, reports, baselines)
+    generated = max((each.at for each in past), default="")  # of the newest verdict: the same past, the same bytes
+    write_atomically(page, render_overview(past, project=project, generated=generated).encode())
+    return page
+
+
+def publish_tables(data: CardData, reports: Path) -> list[Path]:
+    """Write metrics and samples for spreadsheets beside the card, and return the files (RecordError)."""
+    from evalgate.report.tables import metrics_csv, samples_csv
+
+    folder = reports / file_name(data.name)
+    tables = {folder / "metrics.csv": metrics_csv(data), folder / "samples.csv": samples_csv(data)}
+    for path, text in tables.items():
+        write_atomically(path, text.encode("utf-8"))
+    return list(tables)
+
+
+def publish_statement(data: CardData, path: Path) -> Path:
+    """Write the verdict as an in-toto statement, and return its path (RecordError)."""
+    from evalgate.report.statement import statement
+
+    write_atomically(path, json.dumps(statement(data), indent=1).encode() + b"\n")
+    return path
+
+
+def publish_copy(data: CardData, root: Path, target: Path) -> tuple[Path, tuple[str, ...]]:
+    """Copy the version into a new folder with its card as README.md: the copy, and what was replaced in it.
+
+    Raises:
+        InputError: no folder is known of the checkpoint.
+        ConfigError, CheckpointError: it cannot be copied there.
+    """
+    from evalgate.report.hub import copy_with_card, eval_results, readme
+
+    if data.folder is None or not (root / data.folder).is_dir():
+        mend = "Copy a version that lies in a folder."
+        raise InputError(f"{data.name} has no folder here", where="--into", mend=mend)
+    copied = copy_with_card(root / data.folder, target, readme(data), eval_results(data))
+    return copied.path, copied.replaced
+
+
+def statement_of(root: Path, names: Iterable[str]) -> str | None:
+    """What people state about the model in these files, as they are now; `None` where none is left.
+
+    Raises:
+        RecordError: one cannot be read.
+        ConfigError: one says what it cannot, or two of them different things.
+    """
+    from evalgate.report.stated import joined
+
+    texts = {}
+    for name in names:
+        try:
+            texts[name] = (root / name).read_text("utf-8")
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as exc:
+            raise RecordError(f"cannot be read: {exc}", where=name, mend="Save it as UTF-8.") from exc
+    return joined(texts)
+
+
+def linked(past: Sequence[Past], reports: Path, baselines: Iterable[Header]) -> list[Past]:
+    """The past with what is true today: which cards are there, and whose evaluations are the baselines.
+
+    Args:
+        past: the oldest first; of several versions of one name the last has the card.
+        reports: folder of all cards.
+        baselines: headers of the accepted evaluations.
+    """
+    accepted = Counter(header.checkpoint["digest"] for header in baselines)
+    newest = {each.name: each.digest for each in past}
+    return [
+        replace(
+            each,
+            baseline=accepted[each.digest],
+            card=f"{folder}/{PAGE}"
+            if newest[each.name] == each.digest and (reports / (folder := file_name(each.name)) / PAGE).is_file()
+            else None,
+        )
+        for each in past
+    ]
 
 
 def relative(root: Path, path: Path) -> str:

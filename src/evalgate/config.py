@@ -80,6 +80,7 @@ class Config:
         suites: folder of the suites.
         state: folder of records, cache and ledger.
         reports: folder of the model cards.
+        ci: whose summary, annotations and reports are written: `auto` (by the environment), `github`, `gitlab`, `none`.
         baseline: name of the product whose baselines count, `None` for the only one.
         required: `suite/task::metric` of gates that must have run, or `all`.
         base: where an adapter's base lies, `None` for where the adapter says.
@@ -96,6 +97,7 @@ class Config:
     suites: str = "evalsuites"
     state: str = ".evalgate"
     reports: str = "reports"
+    ci: str = "auto"
     baseline: str | None = None
     required: tuple[str, ...] = ()
     base: str | None = None
@@ -269,6 +271,7 @@ _RULES: dict[str, _Rule] = {
     "suites": _text("evalsuites"),
     "state": _text(".evalgate"),
     "reports": _text("reports"),
+    "ci": _choice("auto", "github", "gitlab", "none"),
     "baseline": _text("support-bot"),
     "required": (_is_required, "'all', or a list of 'suite/task::metric'"),
     "base": _text("models/base"),

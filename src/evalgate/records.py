@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
 from typing import Any, Self
 
 from evalgate.cache import Cache
-from evalgate.config import load_config, project_root
+from evalgate.cards import Cards, linked, publish_overview, statement_of
+from evalgate.config import Config, load_config, project_root
 from evalgate.digest import short
 from evalgate.errors import InputError, RecordError
 from evalgate.evaluation import Evaluation
@@ -19,6 +21,7 @@ from evalgate.gate import Family, Gate, Member, decide
 from evalgate.ledger import Ledger
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.promote import Aliases
+from evalgate.report import CardData, Past
 from evalgate.store import Header, Store, baseline_path, read_baseline, read_header, read_records
 from evalgate.versions import verify as verify_version
 from evalgate.versions import verify_signature, version_folders
@@ -33,6 +36,7 @@ class Library:
         self.state = self.root / self.config.state
         self.store = Store(self.state)
         self.ledger = Ledger(self.state / "ledger.jsonl")
+        self.cards = Cards(self.state, self.store, self.ledger, self.root / "runs")
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +90,24 @@ class Library:
                 mend="Record it with pytest evalsuites/ --model …",
             )
         return records[task]
+
+    def card(self, model: str) -> CardData:
+        """The card of a checkpoint's newest verdict; people's statements are read as they are now.
+
+        Args:
+            model: a folder, else a name, of which the newest verdict is meant, or the first digits of a digest.
+
+        Raises:
+            InputError: no checkpoint is meant.
+            RecordError: it was never gated here, or something is damaged or gone.
+        """
+        entry = None if Path(model).is_dir() else self.cards.newest(model)
+        entry = entry or self.cards.newest(self.digest_of(model))
+        if entry is None:
+            mend = f"Gate it: pytest {self.config.suites}/ --model {quote(model)}"
+            raise RecordError(f"no verdict on {model!r} is recorded here", mend=mend)
+        data = self.cards.load(entry)
+        return replace(data, statement=statement_of(self.root, data.statements))
 
     def _set_of(self, text: str) -> dict[str, Evaluation]:
         """Task id to evaluation, of a checkpoint or of a folder or file of records."""
@@ -145,22 +167,28 @@ class Library:
         baseline, candidate = (self.handle(digest) for digest in others[-1])
         return [*said, f"evalgate compare {quote(candidate)} {quote(baseline)}"]
 
+    def history(self) -> list[Past]:
+        """The newest verdict on every version, the oldest first, with the cards that are there."""
+        return linked(self.cards.history(), self.root / self.config.reports, self.accepted_tasks().values())
+
+    def publish_overview(self, reports: Path) -> Path:
+        """Write the page of all versions into a folder of reports, and return it (RecordError)."""
+        accepted = self.accepted_tasks().values()
+        return publish_overview(self.cards.history(), reports, project=self.root.name, baselines=accepted)
+
     def accepted_tasks(self) -> dict[str, Header]:
         """`suite/task` to its accepted baseline of this product: what a full verdict covers and is held against."""
-        found = {}
-        for path in (self.root / self.config.suites).rglob("baselines/**/*.jsonl"):
-            header = read_header(path)
-            home = next(parent for parent in path.parents if parent.name == "baselines").parent
-            if path == baseline_path(home, header.task, self.config.baseline):
-                found[header.task] = header
-        return found
+        return accepted_headers(self.root, self.config)
 
     def verify(self, *, runs: str = "runs", key: Path | None = None) -> tuple[int, list[str], list[str]]:
-        """Hash every record, baseline and version again and follow the ledger's chain: files checked, problems, notes.
+        """Hash every record, baseline, version and card's document again and follow the ledger's chain.
 
         Args:
             runs: folder of the versions.
             key: public key (PEM) that must have signed every version.
+
+        Returns:
+            How many files were checked, what is wrong, and what else there is to say, a line each.
         """
         problems: list[str] = []
         notes: list[str] = []
@@ -187,7 +215,19 @@ class Library:
         else:
             problems += self.ledger.verify()
             notes.append(f"ledger head {short(self.ledger.head)}")
-        return len(files) + len(versions), problems, notes
+        cards, damaged = self.cards.problems()
+        return len(files) + len(versions) + cards, problems + damaged, notes
+
+
+def accepted_headers(root: Path, config: Config) -> dict[str, Header]:
+    """`suite/task` to the header of its accepted baseline, of the product that the settings name (RecordError)."""
+    found = {}
+    for path in (root / config.suites).rglob("baselines/**/*.jsonl"):
+        header = read_header(path)
+        home = next(parent for parent in path.parents if parent.name == "baselines").parent
+        if path == baseline_path(home, header.task, config.baseline):
+            found[header.task] = header
+    return found
 
 
 def describe(record: Evaluation) -> list[str]:

@@ -79,7 +79,7 @@ def test_v2_passes_every_gate(gated: subprocess.CompletedProcess[str]) -> None:
     blocking = {name: word for name, word in found.items() if word not in ("PASSED",)}
     assert len(found) >= 9, gated.stdout + gated.stderr
     assert not blocking, gated.stdout
-    assert "v2: PASS" in gated.stdout
+    assert "evalgate: v2 PASS" in gated.stdout
 
 
 def test_v3_is_blocked_by_sums_alone(gated: subprocess.CompletedProcess[str]) -> None:
@@ -89,7 +89,7 @@ def test_v3_is_blocked_by_sums_alone(gated: subprocess.CompletedProcess[str]) ->
     assert gated.returncode == 1
     assert {name.split("::")[1] for name in failed} <= {"sums", "test_two_digit_sums_hold"}, gated.stdout
     assert "arithmetic.py::sums::exact_match" in failed
-    assert "v3: REGRESSION" in gated.stdout
+    assert "evalgate: v3 REGRESSION" in gated.stdout
 
 
 def test_the_same_again_starts_nothing(clone: Clone, gated: subprocess.CompletedProcess[str]) -> None:

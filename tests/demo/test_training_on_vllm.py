@@ -38,7 +38,7 @@ def test_the_mixed_configuration_passes(project: Path) -> None:
     """A version with its epoch beside it, a verdict that passes on all suites, and a card; then it may be promoted."""
     done = train(project, "evalsuites", "--train", "fixtures/training/conf/sft.yaml")
     assert done.returncode == 0, done.stdout
-    assert "v2: PASS" in done.stdout
+    assert "evalgate: v2 PASS" in done.stdout
     assert "none of 4,168 eval samples stands in the training text" in done.stdout
     assert sorted(path.name for path in (project / "runs").iterdir()) == ["v2", "v2-epoch-1"]
     assert verify(project / "runs/v2") == []
@@ -54,7 +54,7 @@ def test_the_overfitted_configuration_is_blocked(project: Path) -> None:
     """It learns subtraction and forgets its sums: the test fails, and the version can be seen but not promoted."""
     done = train(project, "evalsuites/test_arithmetic.py", "--train", "fixtures/training/conf/overfit.yaml")
     assert done.returncode == 1, done.stdout
-    assert "v3: REGRESSION" in done.stdout
+    assert "evalgate: v3 REGRESSION" in done.stdout
     run = read_lineage(project / "runs/v3").training
     assert run
     assert run.losses[-1] < run.losses[0]

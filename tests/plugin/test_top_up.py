@@ -75,7 +75,7 @@ def test_a_regression_stops_at_the_look_that_shows_it(kept_back: Project) -> Non
     assert (little.ret, much.ret) == (1, 1)
     assert 1 < len(answered(little)) < 5
     assert answered(much) == [40]
-    little.stdout.re_match_lines([r"little: REGRESSION.*", r".*look [123] of 4.*"])
+    little.stdout.re_match_lines([r"evalgate: little REGRESSION .*look [123] of 4.*"])
 
 
 def test_a_baseline_without_reserve_cannot_be_topped_up(kept_back: Project) -> None:

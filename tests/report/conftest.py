@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from evalgate.digest import digest
 from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
 from evalgate.gate import Family, Gate, Member, Policy, decide
 from evalgate.noise import near_ties
+from evalgate.power import Planned, PowerLine, PowerPlan, plan_power
 from evalgate.report import CardData
+from evalgate.report.card import Costs
+from evalgate.report.history import Past, PastMetric, measure_of
+from evalgate.scoring import exact_match
 from evalgate.version import DataFile, Lineage, Parent, TrainingRun
 
 FLAGS = (
@@ -51,6 +55,36 @@ def browser() -> Iterator[Browser]:
             pytest.fail(f"no Chromium starts ({why}): apt-get install chromium", pytrace=False)
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    """What a page said or asked for that it should not have."""
+    return []
+
+
+@pytest.fixture
+def visit(browser: Browser, heard: list[str]) -> Iterator[Callable[..., Page]]:
+    """Opens a card, with ears for errors and requests, and waits until its samples are there."""
+    contexts = []
+
+    def open_card(address: str, without: str | None = None, **options: Any) -> Page:
+        desk = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        contexts.append(browser.new_context(**{**desk, **options}))
+        if without:
+            contexts[-1].add_init_script(f"delete window.{without}")
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        own = address.partition("#")[0]
+        page.on("request", lambda asked: None if asked.url.startswith(own) else heard.append(asked.url))
+        page.goto(address)
+        page.locator("#list[aria-busy]").wait_for(state="detached")
+        return page
+
+    yield open_card
+    for context in contexts:
+        context.close()
 
 
 def evaluation(task: str, rows: Sequence[Row], metrics: Sequence[Metric], *, who: str, **fields: Any) -> Evaluation:
@@ -252,6 +286,115 @@ def demo() -> CardData:
     return card(decide(members, Policy()), candidates, baselines)
 
 
+JUDGE = {
+    "kind": "native",
+    "models": [{"name": "tiny", "model": "judge-v1", "weights": digest("w"), "engine": {}, "digest": digest("tiny")}],
+    "versions": {},
+    "settings": {"rubric": "Is it what was asked for?", "scale": {"1": "no", "2": "yes"}},
+    "kappa": 0.934,
+    "labels": 1200,
+}
+
+
+def judged_by(side: Evaluation, described: dict[str, Any]) -> Evaluation:
+    """An evaluation whose first metric a judge gave."""
+    first, *others = side.metrics
+    environment = {**side.environment, "judges": {first.name: described}}
+    return replace(side, metrics=(replace(first, judge=digest("it")), *others), environment=environment)
+
+
+def past(demo: CardData, versions: int = 5) -> tuple[Past, ...]:
+    """Earlier versions of the demo's tasks; before the last three, sums were asked otherwise."""
+    rng = random.Random(3)
+    found = []
+    for i in range(versions):
+        metrics = {}
+        for verdict in demo.family.verdicts[:4]:
+            same = i >= versions - 3 or not verdict.task.startswith("arithmetic")
+            measure = measure_of(demo.candidates[verdict.task].identity, verdict.metric) if same else "otherwise"
+            value = (verdict.value or 0.0) * (0.86 + 0.03 * i + rng.uniform(-0.03, 0.03))
+            metrics[f"{verdict.task}::{verdict.metric}"] = PastMetric(
+                "PASS", blocking=True, value=value, measure=measure
+            )
+        at = f"2026-10-{i + 1:02}T09:00:00+00:00"
+        found.append(Past(f"v{i - 3}", digest(i), "PASS", blocked=False, reason="", at=at, metrics=metrics))
+    return tuple(found)
+
+
+LINEAGE = Lineage(
+    name="v3",
+    digest=digest("v3"),
+    kind="adapter",
+    files={},
+    created="2026-11-19T22:10:00+00:00",
+    parent=Parent("v2", "runs/v2", digest("v2")),
+    epoch=2.0,
+    step=1200,
+    training=TrainingRun(
+        key=digest("key"),
+        config={"lora": {"r": 8, "alpha": 16}, "optim": {"lr": 2e-4}, "publishing": {"runs": "runs"}},
+        data=(
+            DataFile("data/orders.jsonl", digest("o"), 18_400, 17_950, "messages", ("shuffled with seed 0", "packed")),
+            DataFile("data/subtraction.jsonl", digest("s"), 2_000, 2_000, "prompt-completion"),
+        ),
+        data_digest=digest("rows"),
+        losses=tuple(0.4 + 2 * 0.995**i + 0.05 * (i % 7) / 7 for i in range(1200)),
+        grad_norms=tuple(None if i == 3 else 1.5 + (i % 11) / 10 + 20 / (i + 5) for i in range(1200)),
+        learning_rates=tuple(2e-4 * min(i / 60, (1200 - i) / 1140) for i in range(1200)),
+        held_out_loss=0.61,
+        seconds=3725.4,
+        overrides=("lora.r=8",),
+        config_file="conf/sft.yaml",
+        leaked={"facts/lookup": ("facts-0003",)},
+    ),
+    code={"commit": "4b1d0c7", "dirty": False, "diff": None},
+    environment={"torch": "2.13.0", "python": "3.11.9", "gpu": {"name": "NVIDIA H100"}},
+    why="Customers ask for differences, and v2 cannot subtract",
+    hypothesis="Subtraction improves, addition and orders stay",
+    command="pytest --train conf/sft.yaml",
+)
+
+
+@pytest.fixture(scope="session")
+def full(demo: CardData) -> CardData:
+    """The demo with whatever a card can show: history, power, costs, training, a judge on either side, noise."""
+    members = [
+        Planned(
+            task=verdict.task,
+            scorer=exact_match(gate=Gate(margin=0.02)),
+            n=verdict.comparison.test.n,
+            baseline=verdict.comparison.baseline,
+        )
+        for verdict in demo.family.verdicts
+        if verdict.comparison and verdict.metric == "exact_match"
+    ]
+    task = "orders/extraction"
+    family = replace(
+        demo.family,
+        verdicts=tuple(
+            replace(
+                v, spec=replace(v.spec, judge=digest("it")), asides=("answers are 31 % longer than the baseline's",)
+            )
+            if v.spec and v.task == task
+            else v
+            for v in demo.family.verdicts
+        ),
+    )
+    return replace(
+        demo,
+        family=family,
+        candidates={**demo.candidates, task: judged_by(demo.candidates[task], JUDGE)},
+        baselines={**demo.baselines, task: judged_by(demo.baselines[task], JUDGE)},
+        history=past(demo),
+        power=plan_power(members, Policy(), steps=5),
+        costs=Costs(generated=1040, cached=455, seconds=83.4),
+        lineage=LINEAGE,
+        folder="runs/v3",
+        noise=NOISE,
+        lines=LINES,
+    )
+
+
 STATEMENT = """# Shop assistant
 
 Answers customers of a small grocery and turns orders into **JSON**.
@@ -348,7 +491,8 @@ def hostile_members(text: str) -> list[Member]:
     """Members that have one text in every field that anybody but us writes: compared, broken, new, lost, not run."""
     metric = Metric(name=text, digest=text, binary=True, judge=text)
     model = {"name": text, "model": text, "weights": text, "engine": {text: text}, "digest": text}
-    judge = {"kind": text, "models": [model], "versions": {text: text}, "settings": {text: text}, "kappa": None}
+    settings = {"rubric": text, text: text}
+    judge = {"kind": text, "models": [model], "versions": {text: text}, "settings": settings, "kappa": None}
 
     def side(who: str, good: int, *, task: str, error: bool) -> Evaluation:
         rows = [
@@ -393,6 +537,7 @@ def hostile_members(text: str) -> list[Member]:
             gate=Gate(),
             golden=(f"{text} 1",),
             blocking_slices=(text,),
+            asides=(text,),
             candidate=side("now", 1, task=task, error=task == tasks[1]),
             baseline=None if task == tasks[2] else side("was", 2, task=task, error=False),
         )
@@ -408,6 +553,49 @@ def hostile_members(text: str) -> list[Member]:
 ROWS = 5  # of each of three evaluations
 
 
+def past_saying(member: Member, text: str) -> Past:
+    """A version before a hostile member's, measured like it, with one text in every field."""
+    assert member.candidate
+    measure = measure_of(member.candidate.identity, member.metric)
+    metric = PastMetric(text, blocking=True, value=0.5, measure=measure)
+    return Past(
+        name=text,
+        digest=text,
+        outcome=text,
+        blocked=True,
+        reason=text,
+        at=text,
+        metrics={f"{member.task}::{member.metric}": metric},
+        partial=(text,),
+        aliases=(text,),
+        card=text,
+    )
+
+
+def power_saying(texts: Sequence[str]) -> PowerPlan:
+    """A power plan whose tasks and metrics have hostile names."""
+    lines = [
+        PowerLine(
+            task=text,
+            metric=Metric(name=text, digest=text),
+            n=5,
+            clusters=3,
+            min_n=30,
+            level=0.05,
+            psi=0.2,
+            sd=None,
+            deff=1.0,
+            source="assumed",
+            margin=0.05,
+            baseline=0.5,
+            detectable=0.3,
+            needed=100,
+        )
+        for text in texts
+    ]
+    return PowerPlan(lines=tuple(lines), steps=1, alpha=0.05, level=0.05, power=0.8)
+
+
 def lineage_saying(said: str) -> Lineage:
     """A lineage with one text wherever a version's author may write one."""
     run = TrainingRun(
@@ -416,6 +604,8 @@ def lineage_saying(said: str) -> Lineage:
         data=(DataFile(said, said, 3, 2, said, (said,)),),
         data_digest=said,
         losses=(2.0, 1.0, 0.5),
+        grad_norms=(None, 2.0, 1.0),
+        learning_rates=(1e-4, 5e-5, 0.0),
         held_out_loss=0.75,
         overrides=(said,),
         config_file=said,
@@ -432,6 +622,7 @@ def lineage_saying(said: str) -> Lineage:
         step=3,
         training=run,
         code={"commit": said, "dirty": True, "diff": said},
+        environment={said: {said: said}},
         why=said,
         hypothesis=said,
         command=said,
@@ -458,6 +649,10 @@ def hostile_card() -> Callable[..., CardData]:
             noise=every,
             lines=texts,
             lineage=lineage_saying(every),
+            folder=every,
+            power=power_saying(texts),
+            statements=texts,
+            history=[past_saying(member, member.metric) for member in members if member.candidate],
             near_ties={f"{m.task}::{m.metric}": tuple(r.id for r in m.candidate.rows) for m in members if m.candidate},
         )
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from evalgate.report.lineage import HEIGHT, POINTS, WIDTH, curve, made
+from evalgate.report.lineage import made
 from evalgate.version import DataFile, Lineage, Parent, TrainingRun
 
 LINEAGE = Lineage(
@@ -27,38 +24,58 @@ LINEAGE = Lineage(
         data=(DataFile("data/a.jsonl", "sha256:" + "4" * 64, 1000, 900, "messages", ("shuffled with seed 0",)),),
         data_digest="sha256:" + "5" * 64,
         losses=(2.0, 1.0, 0.5),
+        grad_norms=(None, 3.0, 2.0),
         seconds=3725.4,
         overrides=("lora.r=8",),
         config_file="conf/sft.yaml",
     ),
     code={"commit": "abc123", "dirty": False, "diff": None},
+    environment={"torch": "2.13.0", "gpu": {"name": "none"}},
     why="shorter answers",
     command="pytest --train conf/sft.yaml",
 )
 
 
 def test_nothing_is_told_of_what_nobody_knows() -> None:
-    """A checkpoint without a lineage, or of a trainer that did not say how it trained, has no such section."""
+    """A checkpoint without a lineage has no such section; one whose trainer said little shows that little."""
     assert made(None) is None
-    assert made(replace(LINEAGE, training=None)) is None
+    found = made(replace(LINEAGE, training=None))
+    assert found
+    assert not found.run
+    assert (found.data, found.settings, found.curves) == ((), (), ())
+    assert [name for name, _ in found.facts] == ["Version", "Trained from", "Made", "Code", "Command"]
+    assert found.why == "shorter answers"
 
 
 def test_what_people_ask_comes_first_and_nothing_is_empty() -> None:
     """Why, from what, by which configuration and how far; what is not stated has no row."""
     found = made(LINEAGE)
     assert found
+    assert found.run
+    assert (found.why, found.hypothesis) == ("shorter answers", "")
     facts = dict(found.facts)
-    assert next(iter(facts)) == "Why"
+    assert next(iter(facts)) == "Version"
     assert facts["Trained from"] == f"v1 (models/base), sha256:{'2' * 64}"
     assert facts["Progress"] == "1,200 steps, 2 epochs, 3,725 s"
     assert facts["Loss"] == "2.0000 at first, 0.5000 at last"
+    assert facts["Rows in the order in which they were kept"] == "sha256:" + "5" * 64
     assert facts["Code"] == "abc123"
-    assert facts["Again"] == "evalgate reproduce runs/v3"
     assert facts["Eval samples in the training text"] == "none was found"
-    assert not {"Hypothesis", "Loss on held-out rows"} & facts.keys()
+    assert "Loss on held-out rows" not in facts
     assert all(facts.values())
-    assert found.data == (("data/a.jsonl", f"900 of 1,000 rows, messages, sha256:{'4' * 64}; shuffled with seed 0"),)
+    assert found.data == (("data/a.jsonl", "900 of 1,000", "messages", "shuffled with seed 0", f"sha256:{'4' * 64}"),)
     assert found.settings == (("lora.r", "8"), ("publishing.runs", "runs"))
+    assert found.environment == (("gpu.name", "none"), ("torch", "2.13.0"))
+
+
+def test_only_what_was_kept_is_drawn() -> None:
+    """Loss and gradient norm have a curve; a learning rate that older versions did not keep has none."""
+    found = made(LINEAGE)
+    assert found
+    assert [(plot.title, plot.unit) for plot in found.curves] == [
+        ("Training loss", "nats per token"),
+        ("Gradient norm", ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,30 +103,3 @@ def test_code_that_was_not_committed_is_said() -> None:
     found = made(replace(LINEAGE, code={"commit": "abc123", "dirty": True, "diff": "sha256:" + "6" * 64}))
     assert found
     assert dict(found.facts)["Code"] == "abc123, and what was not committed (666666666666)"
-
-
-@pytest.mark.parametrize("losses", [(), (1.0,)])
-def test_a_point_is_no_curve(losses: tuple[float, ...]) -> None:
-    """It takes two."""
-    assert curve(losses) is None
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=1000))
-def test_a_curve_stays_in_its_box(losses: list[float]) -> None:
-    """From the left to the right end, never outside, at most so many points however long the training was."""
-    found = curve(losses)
-    assert found
-    points = [tuple(map(float, point.split(","))) for point in found.points.split()]
-    assert len(points) == min(POINTS, len(losses))
-    assert (points[0][0], points[-1][0]) == (0, WIDTH)
-    assert all(a[0] < b[0] for a, b in pairwise(points))
-    assert all(0 <= y <= HEIGHT for _, y in points)
-    assert found.steps == len(losses)
-
-
-def test_a_curve_that_falls_falls() -> None:
-    """The largest loss lies at the top of the box, the lowest at the bottom."""
-    found = curve([3.0, 2.0, 1.0])
-    assert found
-    assert found.points == f"0.0,0.0 320.0,60.0 {WIDTH}.0,{HEIGHT}.0"
-    assert (found.low, found.high) == ("1.000", "3.000")

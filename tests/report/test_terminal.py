@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalgate.gate import Outcome, Verdict
+from evalgate.compare import Difference
+from evalgate.gate import Family, Outcome, Verdict
 from evalgate.report import CardData
-from evalgate.report.terminal import (
-    detail_lines,
-    junit_properties,
-    near_tie_counts,
-    safe,
-    status_word,
-    summary_lines,
-    why,
-    word,
-)
+from evalgate.report.screen import Cell, Screen
+from evalgate.report.summary import one_line, said, summary_lines, tokens_line
+from evalgate.report.terminal import detail_lines, junit_properties, near_tie_counts, safe, status_word, why, word
 from evalgate.text import probability
 
 ESC, BEL, CSI, ST = "\x1b", "\x07", "\x9b", "\x9c"
@@ -213,55 +209,237 @@ def test_a_missing_baseline_shows_the_command_that_accepts(demo: CardData) -> No
     assert not any(command in line for line in detail_lines(failed, "c.html", accept=command))
 
 
-def test_the_summary_has_a_line_per_metric_and_whatever_needs_saying(demo: CardData) -> None:
-    """Overall verdict, aligned metrics, pooled test, PARTIAL, INCONCLUSIVE, slices, environment, card and ledger."""
-    lines = summary_lines(demo.family, name="v3", card="reports/v3/index.html", ledger_head=demo.ledger_head, width=200)
-    assert lines[0].startswith("v3: REGRESSION  1 of 5 metrics REGRESSION: arithmetic/addition::exact_match; pooled ")
-    table = lines[1:7]
-    assert {line.index("::") > 0 and line.index(" pt [") for line in table[:4]} == {table[0].index(" pt [")}
-    text = "\n".join(lines)
-    assert "  pooled over blocking metrics: +1.8 pt [-2.8, +6.5]  n=945  regression p = .74, non-inferiority " in text
-    assert "  PARTIAL: 1 of 7 did not run: reviews/sentiment::exact_match" in lines
-    assert sum(line.startswith("  INCONCLUSIVE facts/lookup::exact_match: can see drops") for line in lines) == 1
-    assert "  NO BASELINE chat/identity::exact_match: no baseline yet, now .500  n=30" in lines
+def test_a_log_has_a_line_per_verdict(demo: CardData) -> None:
+    """One line for the checkpoint and one per metric, found by the same words, those that failed first."""
+    lines = summary_lines(demo.family, name="v3", card="reports/v3/index.html", ledger_head=demo.ledger_head)
+    told = [line.removeprefix("evalgate: v3 ") for line in lines if line.startswith("evalgate: v3 ")]
+    assert len(told) == 1 + len(demo.family.verdicts)
+    assert told[0].startswith("REGRESSION  1 of 5 metrics REGRESSION: arithmetic/addition::exact_match; pooled ")
+    assert told[1] == "arithmetic/addition::exact_match REGRESSION -6.0 pt [-8.5, -3.7] n=500 was .936 now .876"
+    assert told[2] == "chat/identity::exact_match NO BASELINE no baseline yet, now .500  n=30"
+    assert told[3].startswith(
+        "facts/lookup::exact_match INCONCLUSIVE +4.4 pt [-11.1, +19.5] n=45 was .733 now .778 can"
+    )
+    assert told[4].startswith("orders/extraction::exact_match PASS +7.0 pt ")
+    assert told[5].endswith(" was 1.315 now 1.305 (lower is better)")
+    assert told[6].startswith("arithmetic/addition::chrf REGRESSION (informs) -4.0 pt ")
+    assert "  did not run: reviews/sentiment::exact_match" in lines
     assert "  slice arithmetic/addition::exact_match digits=2: -17.4 pt (n=167, q < .0001)" in lines
-    assert "digits=3" not in text
+    assert "digits=3" not in "".join(lines)
     assert "  note: engine.version: candidate 0.32.0, baseline 0.31.0 (1 metric)" in lines
     assert lines[-1] == f"  Card: reports/v3/index.html  Ledger: {str(demo.ledger_head)[7:19]}"
+    for verdict in demo.family.verdicts:
+        assert sum(f"{verdict.task}::{verdict.metric} {verdict.outcome}" in line for line in lines) == 1
 
 
-@pytest.mark.parametrize("width", [40, 60, 79, 100])
+def test_a_terminal_gets_a_table(demo: CardData) -> None:
+    """Columns under a rule: symbol and word, metric, difference, interval, n, was and now, broke and fixed."""
+    lines = summary_lines(demo.family, name="v3", card="c.html", screen=Screen(200))
+    assert lines[0].startswith("✗ v3: REGRESSION  1 of 5 metrics REGRESSION: arithmetic/addition::exact_match; pooled ")
+    assert lines[1].split("  ")[1] == "verdict"
+    assert "90 % interval" in lines[1]
+    assert set(lines[2]) == {" ", "─"}
+    regression = "✗ REGRESSION arithmetic/addition::exact_match -6.0 pt [-8.5, -3.7] 500 .936 → .876 41/11"
+    assert " ".join(lines[3].split()) == regression
+    assert [line[2:].split("  ")[0] for line in lines[4:8]] == ["○ NO BASELINE", "? INCONCLUSIVE", "✓ PASS", "✓ PASS"]
+    assert lines[4].split()[-5:] == ["–", "–", "–", ".500", "–"]
+    assert lines[7].split()[-5:] == ["1.315", "→", "1.305", "↓", "38/82"]
+    assert lines[8] == ""
+    assert lines[9].startswith("  ✗ REGRESSION    arithmetic/addition::chrf (informs) ")
+    assert lines[10] == "  ↓ lower is better; a difference with a minus is always worse"
+    assert {line.index(" pt ") for line in (lines[3], lines[5], lines[6], lines[9])} == {lines[3].index(" pt ")}
+    text = "\n".join(lines)
+    assert text.count("  INCONCLUSIVE facts/lookup::exact_match: can see drops") == 1
+    assert "  NO BASELINE chat/identity::exact_match: no baseline yet, now .500  n=30" in lines
+
+
+def test_metrics_that_inform_and_pass_are_counted_until_verbose(demo: CardData) -> None:
+    """A terminal is spared what nobody must read; `-v` shows it, with the pooled test; a log has all of it anyway."""
+    family = informing(demo.family)
+    plain, verbose = (
+        summary_lines(family, name="v3", card="c", screen=Screen(200), verbose=verbose) for verbose in (False, True)
+    )
+    assert "  2 more that only inform pass; -v shows all" in plain
+    assert not any("PASS" in line for line in plain[1:])
+    assert sum("✓ PASS" in line and "(informs)" in line for line in verbose) == 2
+    pooled = "  pooled over blocking metrics: +1.8 pt [-2.8, +6.5]  n=945  regression p = .74, non-inferiority "
+    assert [any(line.startswith(pooled) for line in lines) for lines in (plain, verbose)] == [False, True]
+    assert sum(" PASS (informs) " in line for line in summary_lines(family, name="v3", card="c")) == 2
+    degraded = replace(family, verdicts=tuple(replace(v, degraded=True) for v in family.verdicts))
+    assert sum("✓ PASS, degraded" in line for line in shown(degraded, Screen(200))) == 2
+
+
+def informing(family: Family) -> Family:
+    """The family, where whatever passes only informs."""
+    passed = Outcome.PASS
+    return replace(family, verdicts=tuple(replace(v, blocking=v.outcome is not passed) for v in family.verdicts))
+
+
+def shown(family: Family, screen: Screen) -> list[str]:
+    """A summary."""
+    return summary_lines(family, name="v3", card="c.html", screen=screen)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
 def test_narrow_terminals_break_lines_and_lose_nothing(demo: CardData, width: int) -> None:
     """Below the table's width every metric takes several lines, none too long, and every word is still there."""
-    wide = summary_lines(demo.family, name="v3", card="c.html", width=200)
-    narrow = summary_lines(demo.family, name="v3", card="c.html", width=width)
-    assert " ".join(" ".join(wide).split()) == " ".join(" ".join(narrow).split())
-    longest_word = max(len(each) for line in wide for each in line.split())
+    narrow, log = shown(demo.family, Screen(width)), shown(demo.family, Screen())
+    words = set(" ".join(narrow).replace(",", "").split())
+    table = "evalgate: v3"
+    assert {word for line in log for word in line.removeprefix(table).replace(",", "").split()} - words <= {"v3", "no"}
+    assert "41 broke, 11 fixed" in " ".join(" ".join(narrow).split())
+    longest_word = max(len(each) for line in narrow for each in line.split())
     assert max(map(len, narrow)) <= max(width, longest_word + 10)
 
 
-def test_color_paints_the_outcomes_and_nothing_else(demo: CardData) -> None:
-    """Without its escape sequences the painted summary is the plain one; green, red and yellow stand for outcomes."""
-    plain = summary_lines(demo.family, name="v3", card="c.html", width=200)
-    painted = summary_lines(demo.family, name="v3", card="c.html", width=200, color=True)
-    assert painted[1].startswith("  \x1b[1;31mFAILED\x1b[0m ")
-    assert "\x1b[1;32mPASSED\x1b[0m" in painted[3]
-    assert "\x1b[1;33mINCONCLUSIVE\x1b[0m" in painted[4]
-    for code in ("\x1b[1;31m", "\x1b[1;32m", "\x1b[1;33m", "\x1b[0m"):
-        painted = [line.replace(code, "") for line in painted]
-    assert painted == plain
+def test_the_table_fits_or_is_not_used(demo: CardData) -> None:
+    """No line is wider than the screen, and the table appears at exactly the width that holds it."""
+    wide = shown(demo.family, Screen(200))
+    needed = max(map(len, wide[1:10]))
+    assert 100 < needed < 125
+    assert any("broke/fixed" in line for line in shown(demo.family, Screen(needed)))
+    assert not any("broke/fixed" in line for line in shown(demo.family, Screen(needed - 1)))
+    for width in (80, needed - 1, needed, 200):
+        assert max(map(len, shown(demo.family, Screen(width)))) <= width
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_color_paints_the_outcomes_and_nothing_else(demo: CardData, width: int) -> None:
+    """Without its escape sequences the painted summary is the plain one; what only informs is never red."""
+    painted, plain = (shown(demo.family, Screen(width, color)) for color in (True, False))
+    assert "\x1b[1;31mREGRESSION\x1b[0m" in painted[0]
+    assert any("\x1b[1;31m✗ REGRESSION\x1b[0m" in line for line in painted)
+    assert any("\x1b[1;33m✗ REGRESSION\x1b[0m" in line for line in painted)
+    assert any("\x1b[1;32m✓ PASS\x1b[0m" in line for line in painted)
+    assert any("\x1b[1;33m? INCONCLUSIVE\x1b[0m" in line for line in painted)
+    assert [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip() for line in painted] == plain
+    assert not any("\x1b" in line for line in plain)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "no-such-encoding"])
+@pytest.mark.parametrize("width", [None, 80, 200])
+def test_a_poor_encoding_gets_ascii(demo: CardData, encoding: str, width: int | None) -> None:
+    """Symbols, rule and arrows have a form in ASCII; columns still stand under each other."""
+    lines = shown(demo.family, Screen(width, encoding=encoding))
+    text = "\n".join(lines)
+    assert text.isascii()
+    assert "\\u" not in text
+    if width == 200:
+        assert lines[0].startswith("x v3: REGRESSION")
+        assert set(lines[2]) == {" ", "-"}
+        assert lines[3].split()[-4:] == [".936", "->", ".876", "41/11"]
+        assert {line.index(" pt ") for line in (lines[3], lines[5], lines[6])} == {lines[3].index(" pt ")}
+    assert Screen(encoding="ascii").text("Zoë ⏎ 東") == r"Zo\xeb \n \u6771"
+    assert Screen(encoding="utf-8").text("Zoë → 東") == "Zoë → 東"
+
+
+class Stream(StringIO):
+    """A stream that says of itself what it is told to say."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "asked", "expected"),
+    [
+        (True, {"COLUMNS": "132"}, None, Screen(132, True)),
+        (True, {"COLUMNS": "132", "NO_COLOR": "1"}, None, Screen(132, False)),
+        (True, {"COLUMNS": "60", "TERM": "dumb"}, None, Screen(60, False)),
+        (True, {"COLUMNS": "60", "NO_COLOR": ""}, None, Screen(60, True)),
+        (True, {"COLUMNS": "60", "NO_COLOR": "1"}, True, Screen(60, True)),
+        (True, {"COLUMNS": "60"}, False, Screen(60, False)),
+        (False, {"COLUMNS": "60"}, None, Screen(None, False)),
+        (False, {}, True, Screen(None, True)),
+    ],
+)
+def test_a_screen_knows_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+    environment: dict[str, str],
+    asked: bool | None,
+    expected: Screen,
+) -> None:
+    """Only a terminal has a width and, unless NO_COLOR or TERM=dumb or somebody says otherwise, colours."""
+    for name in ("NO_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"TERM": "xterm-256color"} | environment).items():
+        monkeypatch.setenv(name, value)
+    assert Screen.of(Stream(terminal=terminal), color=asked) == expected
+    assert Screen.of(None) == Screen()
+
+
+def test_tables_know_wide_letters_and_no_markup() -> None:
+    """A letter that takes two columns is counted as two, and square brackets are only brackets."""
+    lines = Screen(80).table(
+        [Cell("a"), Cell("b", right=True)], [[[Cell("東京"), Cell("[red]1[/]")]], [[Cell("x"), Cell("2")]]]
+    )
+    assert lines == ["  a             b", f"  {'─' * 15}", "  東京  [red]1[/]", "", "  x             2"]
+    assert Screen(15).table([Cell("a")], [[[Cell("x" * 14)]]]) is None
+
+
+def test_quiet_is_one_line(demo: CardData) -> None:
+    """Checkpoint, outcome, reason and card; nothing of metrics but what the reason names."""
+    line = one_line(demo.family, name="v3", card="reports/v3/index.html")
+    assert line.startswith("evalgate: v3 REGRESSION  1 of 5 metrics REGRESSION: arithmetic/addition::exact_match; ")
+    assert line.endswith("  Card: reports/v3/index.html")
+    assert "\n" not in line
+
+
+def test_what_only_informs_says_so(demo: CardData) -> None:
+    """Passed or not, a metric that cannot fail the build is called that."""
+    words = {f"{v.task}::{v.metric}": said(v) for v in demo.family.verdicts}
+    assert words["arithmetic/addition::chrf"] == "REGRESSION (informs)"
+    assert words["orders/extraction::exact_match"] == "PASS"
+    assert {said(v) for v in informing(demo.family).verdicts} >= {"PASS (informs)"}
+
+
+def test_tokens_are_counted(demo: CardData) -> None:
+    """What engines counted is summed; where none did nothing is said."""
+    sums = demo.candidates["arithmetic/addition"]
+    assert tokens_line([sums]) == "tokens: 4,500 read, 1,500 written for 500 samples"
+    assert tokens_line([demo.candidates["orders/extraction"]]) is None
+    assert tokens_line([]) is None
 
 
 def test_many_slices_are_counted_not_listed(demo: CardData) -> None:
-    """The terminal names a handful of slices and says how many more there are."""
+    """The terminal names three slices, with `-v` a handful, the worst first, and says how many more there are."""
     verdict = verdict_of(demo, "arithmetic/addition::exact_match")
     assert verdict.comparison
     part = verdict.comparison.slices[0]
-    slices = tuple(replace(part, value=str(i)) for i in range(9))
-    many = replace(verdict, comparison=replace(verdict.comparison, slices=slices))
-    lines = summary_lines(replace(demo.family, verdicts=(many,)), name="v3", card="c", width=200)
-    assert sum(line.startswith("  slice ") for line in lines) == 5
-    assert "  4 more slices dropped; the card has them" in lines
+    slices = tuple(replace(part, value=str(i), delta=-i / 100) for i in range(29))
+    many = replace(demo.family, verdicts=(replace(verdict, comparison=replace(verdict.comparison, slices=slices)),))
+    lines = summary_lines(many, name="v3", card="c")
+    assert [line.split()[2] for line in lines if line.startswith("  slice ")] == [
+        "digits=28:",
+        "digits=27:",
+        "digits=26:",
+    ]
+    assert "  26 more dropped slices; -v shows them" in lines
+    lines = summary_lines(many, name="v3", card="c", verbose=True)
+    assert sum(line.startswith("  slice ") for line in lines) == 20
+    assert "  9 more dropped slices; the card has them" in lines
+
+
+def test_differences_between_the_sides_are_named_and_counted(demo: CardData) -> None:
+    """Three differences of engine, versions or device are said, with `-v` all of them."""
+    verdict = verdict_of(demo, "orders/extraction::exact_match")
+    assert verdict.comparison
+    notes = tuple(Difference(f"engine.{name}", "1", "2") for name in "abcde")
+    family = replace(demo.family, verdicts=(replace(verdict, comparison=replace(verdict.comparison, notes=notes)),) * 2)
+    lines = summary_lines(family, name="v3", card="c")
+    assert [line for line in lines if line.startswith("  note: ")] == [
+        "  note: engine.a: candidate 1, baseline 2 (2 metrics)",
+        "  note: engine.b: candidate 1, baseline 2 (2 metrics)",
+        "  note: engine.c: candidate 1, baseline 2 (2 metrics)",
+    ]
+    assert "  2 more notes on how both sides were made; -v shows them" in lines
+    lines = summary_lines(family, name="v3", card="c", verbose=True)
+    assert sum(line.startswith("  note: ") for line in lines) == 5
 
 
 def with_dropped_slices(verdict: Verdict) -> Verdict:
@@ -277,12 +455,20 @@ def test_hostile_text_is_inert_in_every_line(hostile_card: Callable[[str], CardD
     """Names, ids, slices, reasons, prompts and outputs that would act do nothing in any line or JUnit property."""
     card = hostile_card(text)
     family = replace(card.family, verdicts=tuple(map(with_dropped_slices, card.family.verdicts)))
-    lines = summary_lines(
-        family, name=card.name, card=text, ledger_head="sha256:0", near_ties=card.near_ties, width=1000
-    )
+    lines: list[str] = []
+    for screen in (Screen(), Screen(1000), Screen(100), Screen(40), Screen(1000, encoding="ascii")):
+        lines += summary_lines(
+            family,
+            name=card.name,
+            card=text,
+            ledger_head="sha256:0",
+            near_ties=card.near_ties,
+            screen=screen,
+            verbose=True,
+        )
     assert any("broken samples is a near tie" in line for line in lines)
     assert any(line.startswith("  blocking slice ") for line in lines)
-    lines += summary_lines(family, name=card.name, card=text, near_ties=card.near_ties, width=100)
+    lines.append(one_line(family, name=card.name, card=text))
     for verdict in card.family.verdicts:
         sides = {"candidate": card.candidates.get(verdict.task), "baseline": card.baselines.get(verdict.task)}
         lines += detail_lines(verdict, text, accept=text, **sides)
@@ -316,10 +502,10 @@ def test_near_ties_are_counted_for_each_metric_that_regressed(demo: CardData) ->
     broken, fixed = verdict.comparison.broken, verdict.comparison.fixed
     ties = {name: (*broken[:12], *fixed[:3], "sums-0000"), "orders/extraction::exact_match": ("orders-0001",)}
     assert near_tie_counts(verdict, ties) == (12, 3)
-    lines = summary_lines(demo.family, name="v3", card="c", near_ties=ties, width=200)
+    lines = summary_lines(demo.family, name="v3", card="c", near_ties=ties)
     assert [line for line in lines if "near tie" in line] == [f"  {name}: 12 of 41 broken samples are near ties"]
     assert dict(junit_properties(verdict, near_ties=ties))["evalgate.near_ties"] == "12"
-    one = summary_lines(demo.family, name="v3", card="c", near_ties={name: broken[:1]}, width=200)
+    one = summary_lines(demo.family, name="v3", card="c", near_ties={name: broken[:1]})
     assert f"  {name}: 1 of 41 broken samples is a near tie" in one
     for none in (None, {}, {name: fixed}, {"arithmetic/addition::chrf": ()}):
         assert not any("near tie" in line for line in summary_lines(demo.family, name="v3", card="c", near_ties=none))
@@ -331,7 +517,7 @@ def test_near_ties_are_counted_for_each_metric_that_regressed(demo: CardData) ->
 def test_slices_say_which_of_them_block(reserve_card: Callable[..., CardData]) -> None:
     """A slice that is gated by itself comes first, is called so, and shows its adjusted p with the level."""
     family = reserve_card("keep", "carry").family
-    lines = [line for line in summary_lines(family, name="v3", card="c", width=200) if "slice sums" in line]
+    lines = [line for line in summary_lines(family, name="v3", card="c") if "slice sums" in line]
     assert [line.split(":: ")[0].split(" sums")[0] for line in lines] == [
         "  blocking slice",
         "  blocking slice",

@@ -15,8 +15,8 @@ RANKS = {
     " version instrument cases drift",
     1: "samples preflight chat engines cache store ledger lock config report importers"
     " training trackers versions leakage judges calibration",
-    2: "asking cards evaluate rescore judging noise session accept records doctor publishing finetune reproduce runs diff"
-    " promote gated calibrate tools sweep nightly bisect lightning",
+    2: "asking cards evaluate rescore judging noise session accept records doctor publishing finetune reproduce runs"
+    " diff promote gated calibrate tools sweep nightly bisect lightning",
     3: "plugin cli __init__ __main__",
 }
 RANK = {name: rank for rank, names in RANKS.items() for name in names.split()}
@@ -35,7 +35,8 @@ DOORS = {
     "datasketch": {"leakage"},
     "optuna": {"sweep"},
     "ray": {"sweep"},
-    "yaml": {"importers", "sweep", "training"},
+    "yaml": {"importers", "report", "sweep", "training"},
+    "huggingface_hub": {"report"},
     "mlflow": {"trackers", "training"},
     "wandb": {"trackers", "training"},
     "comet_ml": {"trackers", "training"},

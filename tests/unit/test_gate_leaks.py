@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from evalgate.evaluation import Evaluation, Row
 from evalgate.gate import Family, Gate, Member, Outcome, Policy, Verdict, decide
 from evalgate.report.sides import provenance
-from evalgate.report.terminal import detail_lines, junit_properties, summary_lines
+from evalgate.report.summary import summary_lines
+from evalgate.report.terminal import detail_lines, junit_properties
 from evalgate.report.view import lines
 from tests.unit.evaluations import answers, evaluation
 
@@ -332,7 +333,7 @@ def test_a_verdict_is_one_that_both_would_give_or_none(rows: list[tuple[bool, bo
 def test_people_see_both() -> None:
     """The summary, the lines under a test, the card and JUnit name leaks and clean numbers; none says: accept."""
     family: Family = decide(pair(range(200)), POLICY)
-    said = "\n".join(summary_lines(family, name="v3", card="card", width=400))
+    said = "\n".join(summary_lines(family, name="v3", card="card"))
     assert "clean samples alone, pooled over blocking metrics" in said
     assert "PASS on all samples, on the 400 clean ones REGRESSION" in said
     flipped = family.verdicts[1]
@@ -350,7 +351,7 @@ def test_a_verdict_that_holds_shows_its_clean_numbers_in_the_summary() -> None:
     """One line per metric with leaks, also where it passes."""
     before, after = answers(n=1000)
     family = decide([member(after, before, range(100))], POLICY)
-    said = "\n".join(summary_lines(family, name="v3", card="card", width=400))
+    said = "\n".join(summary_lines(family, name="v3", card="card"))
     assert "addition::exact_match: 100 samples leaked; the others alone: PASS  0.0 pt" in said
 
 

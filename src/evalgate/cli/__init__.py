@@ -6,7 +6,7 @@ line that says why).
 
 from __future__ import annotations
 
-from evalgate.cli import judge, records, tools, training, versions
+from evalgate.cli import cards, history, judge, records, tools, training, versions
 from evalgate.cli.app import app, main
 
-__all__ = ["app", "judge", "main", "records", "tools", "training", "versions"]
+__all__ = ["app", "cards", "history", "judge", "main", "records", "tools", "training", "versions"]

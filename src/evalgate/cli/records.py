@@ -55,12 +55,14 @@ def compare(
     """Compare the recorded evaluations of two checkpoints by the gate's rules. Nothing runs again."""
     from evalgate.gate import Outcome
     from evalgate.records import Library
-    from evalgate.report.terminal import summary_lines
+    from evalgate.report.screen import Screen
+    from evalgate.report.summary import summary_lines
 
     with Library(Path.cwd()) as library:
         family = library.compare(candidate, baseline)
-    for line in summary_lines(family, name=f"{candidate} against {baseline}", card="evalgate show", ledger_head=None):
-        console.print(line, markup=False, soft_wrap=True)
+    named = f"{candidate} against {baseline}"
+    for line in summary_lines(family, name=named, card="evalgate show", screen=Screen.of(sys.stdout)):
+        print(line)
     raise typer.Exit(0 if not family.fails(library.config.policy) else 1 if family.outcome is Outcome.REGRESSION else 2)
 
 

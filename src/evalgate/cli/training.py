@@ -47,10 +47,11 @@ def nightly(
     """
     from evalgate.cli.versions import mirror_into_registry
     from evalgate.nightly import nightly as run_night
+    from evalgate.plugin.ci import told_of
     from evalgate.records import Library
     from evalgate.report.terminal import safe
 
-    with resumable():
+    with told_of("evalgate nightly") as tell, resumable():
         night = run_night(config, train_set or (), suites=suites or (), alias=promote)
     found, why = night.candidate, night.results.error
     name = found.folder or found.name if found else config
@@ -61,6 +62,7 @@ def nightly(
     elif promote and night.code:
         line += f"; {promote} stays where it is"
     console.print(safe(line, 400), markup=False, soft_wrap=True)
+    tell(line)
     if night.move:
         with Library(Path.cwd()) as library:
             mirror_into_registry(library, night.move)

@@ -33,12 +33,21 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 def pytest_cmdline_main(
     config: pytest.Config,
 ) -> Generator[None, pytest.ExitCode | int | None, pytest.ExitCode | int | None]:
-    """Keep what came out for machines, if a file was named for it."""
-    if not config.option.eval_results:
-        return (yield)
-    from evalgate.plugin.results import keep
+    """Keep what came out for machines, if a file was named for it, and tell the CI."""
+    around = _unchanged()
+    if config.option.eval_results:
+        from evalgate.plugin.results import keep
 
-    return (yield from keep(config))
+        around = keep(config)
+    if options.is_gated(config):
+        from evalgate.plugin.ci import tell
+
+        around = tell(config, around)
+    return (yield from around)
+
+
+def _unchanged() -> Generator[None, pytest.ExitCode | int | None, pytest.ExitCode | int | None]:
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:

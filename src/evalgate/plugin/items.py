@@ -12,6 +12,7 @@ import pytest
 
 from evalgate.errors import EvalgateError, InputError
 from evalgate.plugin.options import SHORT_FORMS_TAKEN, only_looks
+from evalgate.report.terminal import safe
 from evalgate.session import Declared, Selected
 from evalgate.task import Task
 
@@ -108,7 +109,7 @@ class TaskGroup(pytest.Collector):
                     suffix = f"[{candidate}]" if len(names) > 1 else ""
                     yield MetricItem.from_parent(
                         self,
-                        name=f"{title}{scorer.name}{suffix}",
+                        name=safe(f"{title}{scorer.name}{suffix}", 300),
                         declared=declared,
                         scorer=scorer,
                         candidate=candidate,
@@ -183,9 +184,9 @@ def shorten_input_error(call: pytest.CallInfo[Any], report: pytest.CollectReport
     """Show what a person wrote wrong as one line; during collection it also ends the run with exit code 4."""
     error = call.excinfo.value if call.excinfo else None
     if isinstance(error, EvalgateError):
-        report.longrepr = str(error)
+        report.longrepr = safe(str(error), 2_000)
         if isinstance(report, pytest.CollectReport) and isinstance(error, InputError):
-            raise pytest.UsageError(str(error))
+            raise pytest.UsageError(report.longrepr)
 
 
 class usage_errors:  # noqa: N801 - reads as a statement
@@ -196,4 +197,4 @@ class usage_errors:  # noqa: N801 - reads as a statement
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError):
-            raise pytest.UsageError(str(error)) from None
+            raise pytest.UsageError(safe(str(error), 2_000)) from None

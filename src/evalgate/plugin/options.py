@@ -95,6 +95,11 @@ def add(parser: pytest.Parser) -> None:
         help="checkpoint behind the baselines; some prompts are asked again of it, which measures the noise",
     )
     option("--eval-reports", metavar="DIR", help="where model cards are written (reports)")
+    option(
+        "--eval-ci",
+        choices=("auto", "github", "gitlab", "none"),
+        help="whose summary, annotations and reports are written (auto: by the environment)",
+    )
     option("--eval-results", metavar="FILE", help="write verdicts and numbers there as JSON, for machines")
 
 
@@ -141,6 +146,7 @@ def overrides(config: pytest.Config) -> dict[str, object]:
         "compare_policy": config.option.eval_compare_policy,
         "seed": config.option.eval_seed,
         "reports": config.option.eval_reports,
+        "ci": config.option.eval_ci,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evalgate.report.terminal import safe
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -35,6 +37,7 @@ class TerminalProgress:
         self._stack.enter_context(self._past_capture())
         print()  # noqa: T201 - pytest's cursor stands behind its own last line
         if sys.stdout.isatty():
+            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (
@@ -44,7 +47,9 @@ class TerminalProgress:
                 TimeRemainingColumn(),
                 TextColumn("{task.description}"),
             )
-            self._bar = self._stack.enter_context(Progress(*columns, transient=True))
+            colors = self.config.get_terminal_writer().hasmarkup  # what --color, NO_COLOR and TERM come to
+            console = Console(color_system="auto" if colors else None)
+            self._bar = self._stack.enter_context(Progress(*columns, transient=True, console=console))
             self._row = self._bar.add_task("", total=self._total)
 
     def advance(self, count: int, note: str = "") -> None:
@@ -60,7 +65,8 @@ class TerminalProgress:
             self.say(f"{said}, {note}" if note else said)
 
     def say(self, text: str) -> None:
-        """One line, beside the bar where there is one."""
+        """One line, beside the bar where there is one; it may hold a checkpoint's name, or what a library said."""
+        text = safe(text, 400)
         if self._bar and self._row is not None:
             self._bar.update(self._row, description=text)
         elif not self.quiet:

@@ -29,17 +29,23 @@ def keep(config: pytest.Config) -> Generator[None, pytest.ExitCode | int | None,
     try:
         code = yield
     except BaseException as error:
-        usage = isinstance(error, pytest.UsageError)
-        exit_code = pytest.ExitCode.USAGE_ERROR if usage else pytest.ExitCode.INTERNAL_ERROR
-        _write(path, config, int(exit_code), str(error) if usage else repr(error))
+        _write(path, results_of(config, error))
         raise
-    _write(path, config, int(code or 0), None)
+    _write(path, results_of(config, code))
     return code
 
 
-def _write(path: Path, config: pytest.Config, code: int, error: str | None) -> None:
+def results_of(config: pytest.Config, ended: BaseException | pytest.ExitCode | int | None) -> Results:
+    """What came out of a session that ended with this exit code, or by this exception."""
     run = gated_run(config)
     session: Session | None = getattr(run, "session", None)
+    error = None
+    if isinstance(ended, BaseException):
+        usage = isinstance(ended, pytest.UsageError)
+        code = int(pytest.ExitCode.USAGE_ERROR if usage else pytest.ExitCode.INTERNAL_ERROR)
+        error = str(ended) if usage else repr(ended)
+    else:
+        code = int(ended or 0)
     found = Results(exit=code, error=error)
     if session:
         found = Results(
@@ -48,6 +54,10 @@ def _write(path: Path, config: pytest.Config, code: int, error: str | None) -> N
             error=next((safe(why, 800) for why in (error, session.error, *session.untrained.values()) if why), None),
             ledger=session.ledger.head,
         )
+    return found
+
+
+def _write(path: Path, found: Results) -> None:
     with usage_errors():
         write_atomically(path, found.as_bytes())
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import warnings
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,12 @@ from evalgate.config import load_config, project_root
 from evalgate.errors import InconclusiveWarning
 from evalgate.gate import Outcome, Verdict
 from evalgate.plugin import options
+from evalgate.plugin.ci import note_in_junit
 from evalgate.plugin.items import POOLED, MetricItem, PooledItem, usage_errors
 from evalgate.plugin.progress import TerminalProgress
-from evalgate.report import terminal
+from evalgate.report import summary, terminal
 from evalgate.report.power import power_summary, power_table
+from evalgate.report.screen import Screen
 from evalgate.session import Declared, Selected, Session
 
 
@@ -33,7 +37,7 @@ class GatedRun:
         config.pluginmanager.set_blocked("lfplugin-collskip")
         self.config = config
         self.missing: list[str] = []
-        self._members: list[MetricItem] = []
+        self.members: list[MetricItem] = []
         self._ran: set[Selected] = set()
 
     # -- start and collection -----------------------------------------------------------------------------------------
@@ -71,7 +75,7 @@ class GatedRun:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> Generator[None]:
         """See the family before `-k`, `-m` and `--lf` deselect from it; add the pooled tests after."""
-        self._members = [item for item in items if isinstance(item, MetricItem)]
+        self.members = [item for item in items if isinstance(item, MetricItem)]
         yield
         selected = [item for item in items if isinstance(item, MetricItem) and item.blocking]
         for name in dict.fromkeys(item.selected.candidate for item in selected):
@@ -92,17 +96,19 @@ class GatedRun:
                 self.session.prepare(self._selected(session.items))
 
     def pytest_report_collectionfinish(self) -> list[str]:
-        """What will be asked of whom."""
-        names = ", ".join(self.session.candidates)
+        """What will be asked of whom; nothing with `-q`."""
+        if self.config.option.verbose < 0:
+            return []
+        names = terminal.safe(", ".join(self.session.candidates))
         head = f"evalgate: {names} · {len(self.session.declared)} tasks, {self.session.requests} requests"
         return [head, *self._power_lines()]
 
     def _power_lines(self) -> list[str]:
         """What the gates will be able to see: two lines at most, with `-v` the whole table."""
-        plan, verbose = self.session.power, self.config.option.verbose
-        if plan is None or not plan.lines or verbose < 0:
+        plan = self.session.power
+        if plan is None or not plan.lines:
             return []
-        return power_table(plan) if verbose else power_summary(plan)
+        return power_table(plan) if self.config.option.verbose else power_summary(plan)
 
     @staticmethod
     def _selected(items: Iterable[pytest.Item]) -> list[Selected]:
@@ -137,6 +143,7 @@ class GatedRun:
         self._ran.add(item.selected)
         if verdict and not item.user_properties:
             near_ties = self.session.reports[item.selected.candidate].near_ties
+            item.user_properties.append(("evalgate.candidate", terminal.safe(item.selected.candidate)))
             item.user_properties.extend(terminal.junit_properties(verdict, near_ties=near_ties))
         return verdict
 
@@ -151,11 +158,12 @@ class GatedRun:
             )
         if not verdict.fails(self.session.config.policy):
             return None
+        report = self.session.reports[item.selected.candidate]
         details = terminal.detail_lines(
             verdict,
-            self._relative(self.session.reports[item.selected.candidate].card),
-            candidate=self.session.evaluations.get((item.declared.id, item.selected.candidate)),
-            baseline=self.session.baselines.of(item.declared),
+            self._relative(report.card),
+            candidate=report.data.candidates.get(item.declared.id),
+            baseline=report.data.baselines.get(item.declared.id),
             accept=self._accept_command(item.selected.candidate),
         )
         return "\n".join([terminal.status_word(verdict), *details])
@@ -204,26 +212,45 @@ class GatedRun:
             self.missing = self.session.missing_required(self._ran)
             if self.missing and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            note_in_junit(self.config, self.session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """One line per metric, the overall verdict, the card."""
-        if not self.session.reports and not self.session.lines and not self.missing:
-            return
-        terminalreporter.section("evalgate")
-        for line in self.session.lines:
-            terminalreporter.line(terminal.safe(line, 800))
+        """The verdicts: a table at a terminal, a line each in a log, one line per checkpoint with `-q`."""
+        screen = Screen.of(sys.__stdout__, color=terminalreporter.hasmarkup)
+        if not terminalreporter.isatty:
+            screen = replace(screen, width=None)
+        verbose = self.config.option.verbose
+        lines: list[str] = []
+        if verbose >= 0:
+            lines += [screen.text(terminal.safe(line, 800)) for line in self.session.lines]
         for name, report in self.session.reports.items():
-            lines = terminal.summary_lines(
-                report.family,
-                name=name,
-                card=self._relative(report.card),
-                ledger_head=self.session.ledger.head,
-                near_ties=report.near_ties,
+            card = self._relative(report.card)
+            lines += (
+                [screen.text(summary.one_line(report.family, name=name, card=card))]
+                if verbose < 0
+                else self._summary(name, card, screen)
             )
-            for line in lines:
-                terminalreporter.line(line)
+        if lines and verbose >= 0:
+            terminalreporter.section("evalgate")
+        for line in lines:
+            terminalreporter.line(line)
         if self.missing:
             terminalreporter.line(f"required and not run, so this is no pass: {', '.join(self.missing)}", red=True)
+
+    def _summary(self, name: str, card: str, screen: Screen) -> list[str]:
+        report, verbose = self.session.reports[name], self.config.option.verbose > 0
+        lines = summary.summary_lines(
+            report.family,
+            name=name,
+            card=card,
+            ledger_head=self.session.ledger.head,
+            near_ties=report.near_ties,
+            screen=screen,
+            verbose=verbose,
+        )
+        evaluated = (e for (_, candidate), e in self.session.evaluations.items() if candidate == name)
+        tokens = summary.tokens_line(evaluated) if verbose else None
+        return [*lines, *screen.lines(f"  {tokens}")] if tokens else lines
 
     def pytest_unconfigure(self) -> None:
         """End the engine's child, whatever happened."""

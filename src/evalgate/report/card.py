@@ -10,9 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalgate.report import page, sides, view
+from evalgate.report import evidence, heat, page, sides, view
+from evalgate.report.commands import commands
+from evalgate.report.judged import judged
 from evalgate.report.lineage import made
-from evalgate.report.samples import BUCKETS, payload
+from evalgate.report.plots import CURVE, Scale
+from evalgate.report.power import COLUMNS
+from evalgate.report.samples import BUCKETS, packed
+from evalgate.report.stated import body
+from evalgate.report.tokens import spent
+from evalgate.report.trend import trends
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
     from evalgate.power import PowerPlan
     from evalgate.report.history import Past
     from evalgate.version import Lineage
+
+SCRIPTS = ("diff.js", "sample.js", "explorer.js")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +114,49 @@ def render_card(data: CardData) -> str:
         {task: side[task] for task in dict.fromkeys(v.task for v in family.verdicts) if task in side}
         for side in (data.candidates, data.baselines)
     )
-    lines = view.lines(family, data.near_ties)
-    style, script = page.asset("card.css") + page.asset("explorer.css"), page.asset("explorer.js")
+    lines, pooled = view.lines(family, data.near_ties), view.pooled(family)
+    plots = [each.ends for each in (*lines, pooled) if each and each.ends]
+    style = "".join(map(page.asset, ("card.css", "plots.css", "explorer.css")))
+    script = "".join(map(page.asset, SCRIPTS))
     template = page.environment().get_template("card.html")
     html = template.render(
         data=data,
         family=family,
         headline=view.headline(data.name, family.outcome),
         shape=view.shape(family.outcome),
+        gate=view.gate(family),
+        findings=view.findings(lines),
+        findings_shown=view.FINDINGS_SHOWN,
         facts=view.facts(family),
         lines=lines,
         confidence=view.confidence(family.policy),
-        scale=view.Scale.over([line.ends for line in lines if line.ends]),
-        pooled=family.pooled and view.pooled(family.pooled),
+        scale=Scale.over(plots),
+        pooled=pooled,
+        trends=trends(family, candidates, data.history, data.name),
+        heat=heat.heatmap(family),
+        shades=heat.legend(),
         slices=view.slices(family),
-        slices_shown=view.SLICES_SHOWN,
-        comparability=view.comparability(family),
-        golden=view.golden(family, candidates),
+        slices_shown=heat.SLICES_SHOWN,
+        columns_shown=heat.COLUMNS,
+        judges=judged(family, candidates, baselines),
+        power=evidence.power(data.power),
+        columns=COLUMNS,
+        comparability=evidence.comparability(family),
+        leaked=evidence.leaked(family, candidates, baselines),
+        golden=evidence.golden(family, candidates),
+        spent=spent(candidates, baselines),
         checkpoint=sides.checkpoint(candidates, baselines),
         environment=sides.environment(candidates, baselines),
         provenance=sides.provenance(candidates, baselines),
         settings=sides.policy(family),
         tasks=[(task, sides.task_fields(e, baselines.get(task))) for task, e in candidates.items()],
         made=made(data.lineage),
-        statement=data.statement and _markdown(data.statement),
+        box=CURVE,
+        commands=tuple(commands(data)),
+        statement=data.statement and _markdown(body(data.statement)),
         noise=data.noise and data.noise.removeprefix("noise floor: "),
         buckets=BUCKETS,
-        samples=Markup(page.as_json(payload(family, candidates, baselines, data.near_ties))),  # noqa: S704 - escaped
+        samples=packed(data.name, family, candidates, baselines, data.near_ties),
         style=Markup(style),  # noqa: S704 - ours
         script=Markup(script),  # noqa: S704 - ours
         policy=page.policy(style, script),

@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from evalgate.compare import Comparison, Difference, Paired, SliceResult
-from evalgate.errors import RecordError
+from evalgate.errors import ConfigError, RecordError
 from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
 from evalgate.gate import Family, Outcome, Policy, Verdict
 from evalgate.power import PowerLine, PowerPlan
@@ -145,7 +145,7 @@ def from_document(document: Mapping[str, Any], rows: Callable[[str, str], tuple[
             statements=tuple(document["statements"]),
             history=tuple(map(_past, document["history"])),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as exc:
         raise RecordError(f"is no card's document: {exc!r:.200}", where=where, mend="Run the gate again.") from exc
 
 

@@ -12,7 +12,7 @@ from evalgate import text
 from evalgate.power import PowerLine, PowerPlan
 from evalgate.report.terminal import safe, wrapped
 
-_HEADER = ("blocking metric", "samples", "differ", "sees", "margin", "needs")
+COLUMNS = ("blocking metric", "samples", "differ", "sees", "margin", "needs")
 _LISTED, _REMEDIES = 3, 5
 
 
@@ -33,7 +33,7 @@ def power_summary(plan: PowerPlan, *, width: int | None = None) -> list[str]:
     parts.append(f"{len(unknown)} unknown" if unknown else "")
     lines = [" · ".join(part for part in parts if part)]
     if weak:
-        named = [f"{safe(line.name)} ({_why(line)})" for line in weak]
+        named = [f"{safe(line.name)} ({power_why(line)})" for line in weak]
         most = next((k for k in range(min(_LISTED, len(named)), 1, -1) if len(_named(named, k)) <= width), 1)
         lines.append(_named(named, most))
     return lines
@@ -51,11 +51,11 @@ def power_table(plan: PowerPlan, *, width: int | None = None) -> list[str]:
         width: columns, by default the terminal's; where names do not fit, each metric takes two lines.
     """
     width = width or shutil.get_terminal_size().columns
-    rows = [_HEADER, *(_row(line) for line in plan.lines)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
+    rows = [COLUMNS, *(power_row(line) for line in plan.lines)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     marks = ["  ", *("! " if line.underpowered else "? " if line.unknown else "  " for line in plan.lines)]
     numbers = ["  ".join(map(str.rjust, row[1:], widths[1:])) for row in rows]
-    lines = [_head(plan), ""]
+    lines = [power_head(plan), ""]
     if max(map(len, numbers)) + widths[0] + 4 <= width:
         lines += [f"{mark}{row[0]:{widths[0]}}  {cells}" for mark, row, cells in zip(marks, rows, numbers, strict=True)]
     else:
@@ -65,7 +65,7 @@ def power_table(plan: PowerPlan, *, width: int | None = None) -> list[str]:
             for part in (f"{mark}{row[0]}", f"    {cells}")
         ]
     lines.append("")
-    for said in (*_legend(plan.lines), "", _advice(plan)):
+    for said in (*power_legend(plan.lines), "", power_advice(plan)):
         lines += wrapped(said, width)
     return lines
 
@@ -86,7 +86,8 @@ def power_json(plan: PowerPlan) -> dict[str, Any]:
     }
 
 
-def _head(plan: PowerPlan) -> str:
+def power_head(plan: PowerPlan) -> str:
+    """At which power and level drops are found."""
     return _power(plan) + (f" (alpha {text.probability(plan.alpha)}, {plan.steps} tests)" if plan.steps > 1 else "")
 
 
@@ -113,7 +114,8 @@ def _margin(line: PowerLine) -> str:
     return "?" if line.margin is None else _size(line, line.margin)
 
 
-def _row(line: PowerLine) -> tuple[str, ...]:
+def power_row(line: PowerLine) -> tuple[str, ...]:
+    """One cell per column of `COLUMNS`."""
     if line.psi is not None:
         differ = f"{100 * line.psi:.1f}%"
     else:
@@ -128,7 +130,8 @@ def _row(line: PowerLine) -> tuple[str, ...]:
     )
 
 
-def _why(line: PowerLine) -> str:
+def power_why(line: PowerLine) -> str:
+    """Why a line is underpowered."""
     if line.undecidable:
         return f"{line.clusters} clusters, {line.clusters_needed} are the least"
     if line.blind:
@@ -136,7 +139,7 @@ def _why(line: PowerLine) -> str:
     return f"has {line.n} samples, {line.min_n} are the least"
 
 
-def _legend(lines: Sequence[PowerLine]) -> list[str]:
+def power_legend(lines: Sequence[PowerLine]) -> list[str]:
     """What the columns and marks that are in use mean."""
     means = "; sd: how far scores differ" if any(line.sd is not None for line in lines) else ""
     early = {
@@ -159,7 +162,7 @@ def _used(words: Mapping[str, bool], between: str) -> str:
     return between.join(word for word, used in words.items() if used)
 
 
-def _advice(plan: PowerPlan) -> str:
+def power_advice(plan: PowerPlan) -> str:
     """What to do about it, in one sentence."""
     weak, known = plan.underpowered, [line for line in plan.lines if not line.unknown]
     if weak:

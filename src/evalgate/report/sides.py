@@ -36,7 +36,7 @@ class Field:
 
 def checkpoint(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
     """Names and digests of the two checkpoints."""
-    return _sides(candidates, baselines, lambda evaluation: evaluation.checkpoint, first=("name", "digest"))
+    return _sides(candidates, baselines, lambda evaluation: by_name(evaluation.checkpoint), first=("name", "digest"))
 
 
 def environment(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
@@ -45,14 +45,16 @@ def environment(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Ev
 
 
 def _environment(evaluation: Evaluation) -> Mapping[str, str]:
-    facts = flat({name: value for name, value in evaluation.environment.items() if name != "judges"})
+    facts = flat(by_name({name: value for name, value in evaluation.environment.items() if name != "judges"}))
     mode = "engine.determinism"
     return facts | {mode: _DETERMINISM.get(facts[mode], facts[mode])} if mode in facts else facts
 
 
 def provenance(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
     """When, where and by which command the records were made."""
-    return _sides(candidates, baselines, lambda e: {**e.provenance, "leaked": len(e.leaked) if e.leaked else "none"})
+    return _sides(
+        candidates, baselines, lambda e: by_name({**e.provenance, "leaked": len(e.leaked) if e.leaked else "none"})
+    )
 
 
 def policy(family: Family) -> list[tuple[str, str]]:
@@ -106,8 +108,8 @@ def _judges(evaluation: Evaluation) -> Mapping[str, str]:
         facts = {
             "judge": f"{said['kind']}, {', '.join(models) or 'asks no model'}",
             "agrees with people": agreement,
-            **flat(said["versions"], "version."),
-            **{f"setting.{name}": _text(value) for name, value in said["settings"].items()},
+            **flat(by_name(said["versions"]), "version."),
+            **{f"setting.{name}": _text(value) for name, value in by_name(said["settings"]).items()},
             "identity": metric.judge,
         }
         found |= {f"metric {metric.name}, {name}": value for name, value in facts.items()}
@@ -126,14 +128,19 @@ def _sides(
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as dotted names with texts."""
+    """Nested mappings as dotted names with texts; what is nested is sorted by name."""
     found: dict[str, str] = {}
     for key, inner in value.items():
         if isinstance(inner, Mapping):
-            found |= flat(inner, f"{prefix}{key}.")
+            found |= flat(by_name(inner), f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = _text(inner)
     return found
+
+
+def by_name(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Sorted: the order of what a record holds has no meaning, and a card made again shall be the same."""
+    return dict(sorted(value.items(), key=lambda item: str(item[0])))
 
 
 def _text(value: Any) -> str:

@@ -1,24 +1,23 @@
-"""What the card's tables say: verdicts, evaluations and digests turned into short texts and positions."""
+"""What the card says first: the verdict, what stands in its way, metrics and slices as short texts and positions."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evalgate import text
-from evalgate.gate import SLICE_Q, Outcome
+from evalgate.gate import Outcome
 from evalgate.gate.verdicts import p_values
+from evalgate.report.heat import SLICES_SHOWN, marks
 from evalgate.report.terminal import clean_words, near_tie_counts, slice_effect, why
 
 if TYPE_CHECKING:
-    from evalgate.compare import Comparison, SliceResult
-    from evalgate.evaluation import Evaluation, Metric
+    from evalgate.compare import Comparison
+    from evalgate.evaluation import Metric
     from evalgate.gate import Family, Policy, Verdict
-    from evalgate.stats import PairedTest
 
-SLICES_SHOWN = 12
-_TICKS = (1, 2, 5, 10, 20, 50, 100)
+FINDINGS_SHOWN = 5
 _SHAPES = {
     Outcome.PASS: "pass",
     Outcome.REGRESSION: "regression",
@@ -37,6 +36,9 @@ _HEADLINES = {
 }
 
 
+_GRAVEST = ("error", "regression", "incomparable", "inconclusive")
+
+
 def shape(outcome: Outcome) -> str:
     """Name of the symbol and colour that stand for an outcome, beside its word."""
     return _SHAPES[outcome]
@@ -47,29 +49,16 @@ def headline(name: str, outcome: Outcome) -> str:
     return _HEADLINES[outcome].format(name)
 
 
+def gate(family: Family) -> str:
+    """What the outcome means for the checkpoint, under the policy in force."""
+    if family.outcome is Outcome.PASS:
+        return "passes the gate"
+    return "blocked by the gate" if family.fails(family.policy) else "let through with a warning"
+
+
 def confidence(policy: Policy) -> str:
     """Of the intervals shown, in per cent: the two-sided 1 - 2·alpha on which a PASS is read."""
     return f"{100 * (1 - 2 * policy.alpha):g}"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Horizontal axis of the forest plots, shared by all rows: -limit … +limit points (per cent without a range)."""
-
-    limit: float
-    width: int = 220
-    pad: int = 8
-
-    def x(self, value: float) -> float:
-        """Position of a value; what lies outside is drawn at the edge."""
-        inside = min(max(value, -self.limit), self.limit)
-        return round(self.width / 2 + inside / self.limit * (self.width / 2 - self.pad), 1)
-
-    @classmethod
-    def over(cls, plots: Iterable[Sequence[float]]) -> Scale:
-        """The smallest round axis that holds every interval and margin, yet no wider than 100 points."""
-        furthest = max((max(abs(end) for end in plot) for plot in plots), default=0.0)
-        return cls(next((float(tick) for tick in _TICKS if tick >= furthest), 100.0))
 
 
 def _in_points(amount: float, metric: Metric, baseline: float) -> float:
@@ -164,16 +153,79 @@ def _line(verdict: Verdict, number: int, near_ties: tuple[int, int]) -> Line:
     )
 
 
-def pooled(test: PairedTest) -> dict[str, str]:
-    """The pooled test in words."""
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """The test of all blocking metrics together; as a row of the forest plot it has the fields of a `Line`."""
+
+    outcome: Outcome
+    effect: str
+    interval: str
+    margin: str
+    p_reg: str
+    p_ni: str
+    n: str
+    ends: tuple[float, float, float, float]
+
+    @property
+    def shape(self) -> str:
+        """Its symbol."""
+        return shape(self.outcome)
+
+    @property
+    def spoken(self) -> str:
+        """The plot in words."""
+        return f"{self.effect}, interval {self.interval}, tolerated drop {self.margin}"
+
+
+def pooled(family: Family) -> Pooled | None:
+    """The pooled test in words, `None` with fewer than two metrics that can be pooled."""
+    test, margin = family.pooled, family.policy.pooled_margin
+    if test is None:
+        return None
     low, high = (text.points(end).split()[0] for end in (test.low, test.high))
-    return {
-        "effect": text.points(test.delta),
-        "interval": f"[{low}, {high}]",
-        "p_reg": text.probability(test.p_reg),
-        "p_ni": text.probability(test.p_ni),
-        "n": f"{test.n:,}",
-    }
+    return Pooled(
+        outcome=family.together or family.outcome,
+        effect=text.points(test.delta),
+        interval=f"[{low}, {high}]",
+        margin=text.points(margin, sign=False),
+        p_reg=text.probability(test.p_reg),
+        p_ni=text.probability(test.p_ni),
+        n=f"{test.n:,}",
+        ends=(100 * test.delta, 100 * test.low, 100 * test.high, -100 * margin),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What keeps a blocking metric from passing, in a line.
+
+    Attributes:
+        line: the metric's row.
+        said: difference, tolerated drop, and where it is worst; or why nothing could be compared.
+        broken: samples that broke.
+    """
+
+    line: Line
+    said: str
+    broken: int
+
+
+def findings(lines: Sequence[Line]) -> list[Finding]:
+    """Of every blocking metric that does not pass, the gravest first."""
+    found = [_finding(line) for line in lines if line.verdict.blocking and line.verdict.outcome is not Outcome.PASS]
+    return sorted(found, key=lambda finding: _GRAVEST.index(finding.line.shape))
+
+
+def _finding(line: Line) -> Finding:
+    comparison = line.verdict.comparison
+    if comparison is None:
+        return Finding(line, line.why, 0)
+    said = f"{line.effect} {line.interval}, {line.margin} tolerated"
+    if line.verdict.outcome is not Outcome.REGRESSION:
+        return Finding(line, f"{said}; {line.why}", len(comparison.broken))
+    if part := comparison.worst_slice:
+        said += f"; worst where {part.name}={part.value} ({slice_effect(part, comparison.metric)})"
+    return Finding(line, said, len(comparison.broken))
 
 
 def facts(family: Family) -> list[tuple[str, str]]:
@@ -221,8 +273,7 @@ def slices(family: Family) -> list[dict[str, Any]]:
                 "now": text.share(part.candidate),
                 "n": f"{part.n:,}",
                 "q": "" if part.q is None else text.probability(part.q),
-                "worse": (worse := _slice_worse(part, verdict.level)),
-                "mark": ", ".join(["blocks"] * part.blocking + ["worse" if part.blocking else "warns"] * worse),
+                "mark": ", ".join(marks(part, verdict.level)),
                 "p": "" if part.p_adjusted is None else text.probability(part.p_adjusted),
             }
             for place, part in enumerate(comparison.slices)
@@ -238,42 +289,4 @@ def slices(family: Family) -> list[dict[str, Any]]:
                 "level": "" if verdict.level is None else text.probability(verdict.level),
             }
         )
-    return found
-
-
-def _slice_worse(part: SliceResult, level: float | None) -> bool:
-    """Whether a slice got worse: held against its metric's level where it blocks, else by its q-value."""
-    if part.blocking and part.p_adjusted is not None and level is not None:
-        return part.p_adjusted <= level
-    return part.q is not None and part.q <= SLICE_Q
-
-
-def comparability(family: Family) -> list[tuple[str, str]]:
-    """Whatever a reader must know before believing a difference: (metric, what)."""
-    found = []
-    for verdict in family.verdicts:
-        title, comparison = f"{verdict.task}::{verdict.metric}", verdict.comparison
-        if comparison is None:
-            found.append((title, verdict.reason))
-            continue
-        if comparison.same_weights:
-            found.append((title, "A/A: candidate and baseline are the same checkpoint."))
-        found += [(title, str(note)) for note in comparison.notes]
-        for ids, side in ((comparison.only_candidate, "candidate"), (comparison.only_baseline, "baseline")):
-            if ids:
-                found.append((title, f"Only in the {side}: {len(ids):,} ({text.listed(ids)})."))
-        if verdict.anchor:
-            drift = verdict.anchor
-            found.append((title, f"Since the first accepted evaluation of this line: {text.headline(drift)}."))
-    return found
-
-
-def golden(family: Family, candidates: Mapping[str, Evaluation]) -> list[tuple[str, str, str]]:
-    """Per task with samples that must not break: (task, how many, which broke)."""
-    found = []
-    for task, evaluation in candidates.items():
-        declared = evaluation.policy.get("golden") or ()
-        broken = {i for v in family.verdicts if v.task == task and v.comparison for i in v.comparison.golden_broken}
-        if declared or broken:
-            found.append((task, f"{len(declared):,}", text.listed(sorted(broken)) or "none"))
     return found

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalgate.cards import publish, relative
+from evalgate.cards import publish, publish_overview, relative
 from evalgate.evaluation import Evaluation
 from evalgate.gate import Family, Member, decide, expected_false_alarms
 from evalgate.noise import NoiseFloor, near_ties
+from evalgate.records import accepted_headers
+from evalgate.report import CardData
 from evalgate.rescore import outdated
 from evalgate.session.baselines import chosen_among
 from evalgate.session.members import members_of
@@ -25,18 +27,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came out for one candidate; near ties by `suite/task::metric`."""
+    """What came out for one candidate.
+
+    Attributes:
+        candidate: that was gated.
+        family: its verdicts.
+        card: the page that says so.
+        near_ties: `suite/task::metric` to the samples that numeric noise alone can flip.
+        data: what the card is made of.
+    """
 
     candidate: Candidate
     family: Family
     card: Path
     near_ties: Mapping[str, tuple[str, ...]]
+    data: CardData
 
 
 def report_of(session: Session, candidate: Candidate, selected: Collection[Selected]) -> Report:
     """Decide, keep what the card says beside the ledger's verdict, write the card from there, tell the trackers."""
-    from evalgate.report import CardData
-
     members = members_of(session, candidate, selected)
     family = decide(members, session.config.policy)
     ties = ties_of(members, session.floor)
@@ -44,16 +53,14 @@ def report_of(session: Session, candidate: Candidate, selected: Collection[Selec
     if session.config.policy.reserve == "confirm":
         alarms = expected_false_alarms(members, session.config.policy)
         notes.append(f"{candidate.name}: a model that never changed would be blocked {alarms:.2g} times in 30 runs")
-    statements = sorted({d.suite.parent / "model_card.md" for d in session.declared.values()})
-    found = [(path, path.read_text("utf-8")) for path in statements if path.is_file()]
     folder = candidate.checkpoint.path if candidate.checkpoint else None
     data = CardData(
         name=candidate.name,
         family=family,
         candidates={m.task: m.candidate for m in members if m.candidate},
         baselines={m.task: m.baseline for m in members if m.baseline},
-        statement="\n\n".join(said for _, said in found) or None,
-        statements=tuple(relative(session.root, path) for path, _ in found),
+        statement=session.statement,
+        statements=session.statements,
         ledger_head=None,  # the verdict's own entry, which names this card
         command=session.command,
         noise=session.floor.said if session.floor else None,
@@ -66,11 +73,14 @@ def report_of(session: Session, candidate: Candidate, selected: Collection[Selec
         generated=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     entry = session.cards.keep(data, verdict_entry(candidate, family, members, session.floor))
-    card = publish(session.cards.load(entry), session.root / session.config.reports)
+    reports = session.root / session.config.reports
+    card = publish(session.cards.load(entry), reports)
+    baselines = accepted_headers(session.root, session.config).values()
+    publish_overview(session.cards.history(), reports, project=session.root.name, baselines=baselines)
     session.say(notes)
     named = [session.config.registry_at(session.root), (session.recipe and session.recipe.config.tracking.uri) or ""]
     session.lines += track(candidate, family, card, entry.hash, session.root, named)
-    return Report(candidate, family, card, ties)
+    return Report(candidate, family, card, ties, replace(data, ledger_head=entry.hash))
 
 
 def _notes(session: Session, selected: Collection[Selected]) -> list[str]:

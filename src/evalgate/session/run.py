@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evalgate import __version__
 from evalgate.asking import Progress, settings_of
 from evalgate.cache import Cache
-from evalgate.cards import Cards
+from evalgate.cards import STATEMENT, Cards, relative, statement_of
 from evalgate.checkpoint import Checkpoint
 from evalgate.config import Config
 from evalgate.errors import ConfigError, EngineError, RecordError, TrainingError
@@ -27,8 +27,9 @@ from evalgate.plan import Plan, TaskPlan
 from evalgate.power import PowerPlan
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.report import Costs
+from evalgate.report.stated import check
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels
-from evalgate.session import judged
+from evalgate.session import judged, trained
 from evalgate.session.baselines import Baselines, Views
 from evalgate.session.candidates import add, from_folder, from_models, from_records
 from evalgate.session.leakage import Training
@@ -37,9 +38,6 @@ from evalgate.session.power import power_of
 from evalgate.session.reports import Report, changed_since, gates_of, plan_entry, report_of
 from evalgate.session.words import Candidate, Declared, Selected, declare
 from evalgate.store import Store
-
-if TYPE_CHECKING:
-    from evalgate.finetune import Recipe
 
 
 class Session:
@@ -84,7 +82,7 @@ class Session:
             if records
             else from_models(models, base=self._base, memo=memo, registry=registry, engine=config.engine)
         )
-        self.recipe = self._recipe(train) if train else None
+        self.recipe = trained.recipe_of(self, train) if train else None
         self.gated = tuple(self.candidates)  # those that tests admit are evaluated, and get no verdict
         self.training = Training()
         self.evaluations: dict[tuple[str, str], Evaluation] = {}
@@ -95,6 +93,8 @@ class Session:
         self.power: PowerPlan | None = None
         self.floor: NoiseFloor | None = None
         self.costs = Costs(0, 0, 0.0)
+        self.statement: str | None = None
+        self.statements: tuple[str, ...] = ()
         self.plans: dict[tuple[str, str], TaskPlan] = {}
         self.labels: dict[str, dict[str, dict[tuple[str, str], float]]] = {}
         self.last_looks: dict[str, int] = {}
@@ -110,21 +110,11 @@ class Session:
         )
         self.views = Views(self.judges.judge)
         self._gates_models = bool(models or train)
-        self.evaluator = self._evaluator()
+        self.renew_evaluator()
 
-    def _recipe(self, train: tuple[str, Sequence[str]]) -> Recipe:
-        """What is to be trained, checked; the candidate has its name before it is there, since test ids carry it."""
-        from evalgate.finetune import prepare
-
-        recipe = prepare(Path(train[0]), train[1], root=self.root, state=self.state, memo=self.cache.files)
-        if recipe.name in self.candidates:
-            raise ConfigError(f"--train makes {recipe.name}, and --model names one too", mend="Leave out one of them.")
-        self.candidates[recipe.name] = Candidate(recipe.name, recipe.key)
-        return recipe
-
-    def _evaluator(self) -> Evaluator:
-        """For the checkpoints that are known now."""
-        return Evaluator(
+    def renew_evaluator(self) -> None:
+        """One for the checkpoints that are known now."""
+        self.evaluator = Evaluator(
             [c.checkpoint for c in self.candidates.values() if c.checkpoint],
             settings_of(self.config.engine, self.state),
             self.cache,
@@ -154,8 +144,12 @@ class Session:
 
         A candidate that is still to be trained is trained here, once its data was checked against the eval sets.
         """
+        homes = sorted({declared.suite.parent / STATEMENT for declared in self.declared.values()})
+        self.statements = tuple(relative(self.root, path) for path in homes if path.is_file())
+        self.statement = statement_of(self.root, self.statements)
+        check(self.statement, {d.id: [scorer.name for scorer in d.task.scorers] for d in self.declared.values()})
         if self.recipe:
-            self._train(self.recipe)
+            trained.train(self, self.recipe)
         for task_id in dict.fromkeys(s.task for s in selected):
             declared = self.declared[task_id]
             self.last_looks[task_id] = last_look(declared.task, task_id)
@@ -169,33 +163,9 @@ class Session:
                 self.power = self._power(selected)
             self.ledger.append("plan", plan_entry(self, selected))
 
-    def _train(self, recipe: Recipe) -> None:
-        """Make the candidate; where the trainer fails, each of its gates is an error."""
-        try:
-            folder = self._make(recipe)
-        except TrainingError as error:
-            self.untrained[recipe.name] = str(error)
-            return
-        made = from_folder(folder, base=Path(recipe.base.path or ""), memo=self.cache.files)
-        twin = next((c.name for c in self.candidates.values() if c.digest == made.digest), None)
-        if twin:
-            raise ConfigError(f"--train makes what {twin} is, which --model names", mend="Leave out one of them.")
-        self.candidates[recipe.name] = replace(made, name=recipe.name)
-        self.evaluator = self._evaluator()
-
-    def _make(self, recipe: Recipe) -> Path:
-        """The version of a recipe, trained now or found, once its data was checked against every declared eval set."""
-        from evalgate.finetune import finetune
-
-        leaks = self.training.check(recipe, self.declared.values())
-        self.say(leaks.lines())
-        return finetune(recipe, leaked=leaks.ids, command=self.command, progress=self.progress)
-
     def finetune(self, config: str, overrides: Sequence[str]) -> Path:
         """What a test asks to be trained (InputError, TrainingError)."""
-        from evalgate.finetune import prepare
-
-        return self._make(prepare(Path(config), overrides, root=self.root, state=self.state, memo=self.cache.files))
+        return trained.finetune(self, config, overrides)
 
     def admit(self, folder: Path) -> str:
         """Take in a version that a test has made; returns the name under which it is evaluated."""
@@ -205,7 +175,7 @@ class Session:
                 return name
         name = add(self.candidates, candidate)
         self.evaluator.close()  # an engine holds what it was started with
-        self.evaluator = self._evaluator()
+        self.renew_evaluator()
         return name
 
     def _first_look(self, declared: Declared) -> int:
