@@ -21,7 +21,7 @@ from evalgate.ledger import Entry, Ledger
 from evalgate.promote import Aliases
 from evalgate.report import CardData, Past, PastMetric
 from evalgate.report.document import as_document, evaluations_of, from_document, pretty
-from evalgate.report.history import measure_of
+from evalgate.report.past.history import measure_of
 from evalgate.store import Header, Store, file_name, write_atomically
 from evalgate.versions import read_lineage
 
@@ -217,7 +217,7 @@ def publish(data: CardData, reports: Path) -> Path:
 
 def publish_overview(history: Sequence[Past], reports: Path, *, project: str, baselines: Iterable[Header]) -> Path:
     """Write the page of all versions, which leads to their cards, and return it (RecordError)."""
-    from evalgate.report.overview import render_overview
+    from evalgate.report.past.overview import render_overview
 
     page = reports / PAGE
     past = linked(history, reports, baselines)

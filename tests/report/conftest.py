@@ -17,9 +17,9 @@ from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
 from evalgate.gate import Family, Gate, Member, Policy, decide
 from evalgate.noise import near_ties
 from evalgate.power import Planned, PowerLine, PowerPlan, plan_power
-from evalgate.report import CardData
+from evalgate.report import CardData, render_card
 from evalgate.report.card import Costs
-from evalgate.report.history import Past, PastMetric, measure_of
+from evalgate.report.past.history import Past, PastMetric, measure_of
 from evalgate.scoring import exact_match
 from evalgate.version import DataFile, Lineage, Parent, TrainingRun
 
@@ -669,3 +669,11 @@ def page_of(tmp_path: Path) -> Callable[[str], str]:
         return path.as_uri()
 
     return make
+
+
+def write_card(data: CardData, folder: Path) -> Path:
+    """A card's page as a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "index.html"
+    page.write_text(render_card(data), "utf-8")
+    return page

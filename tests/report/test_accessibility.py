@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
+from tests.report.conftest import write_card
 
-from evalgate.report import CardData, write_card
+from evalgate.report import CardData
 
 # The package that brings axe-core has no types; all that is wanted of it is the file.
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")

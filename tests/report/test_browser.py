@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
+from tests.report.conftest import write_card
 
-from evalgate.report import CardData, write_card
+from evalgate.report import CardData
 
 
 @pytest.fixture(scope="module")

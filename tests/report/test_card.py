@@ -20,11 +20,13 @@ from time import perf_counter
 from typing import Any
 
 import pytest
+from tests.report.conftest import write_card
 
 from evalgate.digest import digest, short
 from evalgate.evaluation import Evaluation
 from evalgate.gate import Outcome
-from evalgate.report import CardData, render_card, samples, sides, view, write_card
+from evalgate.report import CardData, render_card, samples
+from evalgate.report.card import sides, view
 from evalgate.report.samples import BUCKETS, payload
 
 
@@ -625,24 +627,6 @@ def test_the_record_of_a_view_is_the_one_that_was_accepted(demo: CardData) -> No
     text = shown(render_card(replace(demo, baselines={task: again})))
     assert again.digest not in text
     assert f"record differs {demo.candidates[task].digest} {demo.baselines[task].digest}" in text
-
-
-def test_the_file_is_whole_or_not_there(demo: CardData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The card appears complete in a folder that is made for it; a failure leaves the old one and no litter."""
-    page = write_card(demo, tmp_path / "reports" / "v3")
-    assert page == tmp_path / "reports" / "v3" / "index.html"
-    assert page.read_bytes().decode() == render_card(demo)
-    assert page.stat().st_mode & 0o777 == 0o644
-    before = page.read_bytes()
-    monkeypatch.setattr("os.replace", _fail)
-    with pytest.raises(OSError, match="no space"):
-        write_card(replace(demo, name="v4"), page.parent)
-    assert list(page.parent.iterdir()) == [page]
-    assert page.read_bytes() == before
-
-
-def _fail(*_: object) -> None:
-    raise OSError("no space")
 
 
 def test_lone_surrogates_can_be_written(hostile_card: Callable[[str], CardData], tmp_path: Path) -> None:

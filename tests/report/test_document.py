@@ -19,7 +19,7 @@ from evalgate.gate import Family
 from evalgate.power import PowerLine, PowerPlan
 from evalgate.report import CardData, Costs, Past, PastMetric, render_card
 from evalgate.report.document import as_document, evaluations_of, from_document, pretty
-from evalgate.report.history import measure_of
+from evalgate.report.past.history import measure_of
 from evalgate.stats import PairedTest
 
 NUMBER = st.floats(width=32)

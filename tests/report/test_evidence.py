@@ -9,11 +9,12 @@ import pytest
 
 from evalgate.digest import digest, short
 from evalgate.gate import Outcome, Verdict
-from evalgate.report import CardData, evidence
-from evalgate.report.commands import commands
-from evalgate.report.judged import UNCALIBRATED, judged
+from evalgate.report import CardData
+from evalgate.report.card import evidence
+from evalgate.report.card.commands import commands
+from evalgate.report.card.judged import UNCALIBRATED, judged
+from evalgate.report.card.tokens import spent
 from evalgate.report.power import COLUMNS
-from evalgate.report.tokens import spent
 
 ORDERS = "orders/extraction"
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
+from tests.report.conftest import write_card
 
 from evalgate.digest import digest
 from evalgate.evaluation import Evaluation, Metric, Row
 from evalgate.gate import Gate, Member, Policy, decide
-from evalgate.report import CardData, samples, write_card
+from evalgate.report import CardData, samples
 
 HELPFUL = Metric(name="helpful", digest=digest("helpful"), judge=digest("judge"))
 SAID = ("The answer names the rack and the item, and nothing else.", "It names a rack that was not asked for.")

@@ -12,8 +12,9 @@ import pytest
 from markupsafe import Markup
 from playwright.sync_api import Browser, Page
 
-from evalgate.report import CardData, card, render_card
+from evalgate.report import CardData, render_card
 from evalgate.report import page as pages
+from evalgate.report.card import html as rendering
 
 # `hit()` is run by whoever gets to run anything; CANARY is an address that counts who asks.
 PAYLOADS = [
@@ -450,7 +451,7 @@ def test_the_policy_alone_stops_what_is_not_escaped(
     """
     unescaped = pages.environment().overlay(autoescape=False)
     monkeypatch.setattr(pages, "environment", lambda: unescaped)
-    monkeypatch.setattr(card, "_markdown", Markup)
+    monkeypatch.setattr(rendering, "_markdown", Markup)
     stopped = [text for text in acting.together if "http-equiv" not in text or "CANARY" not in text]
     framing = [text for text in stopped if re.search("<(iframe|object|embed)", text)]
     shared = [text for text in stopped if text not in framing]

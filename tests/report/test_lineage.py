@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from evalgate.report.lineage import made
+from evalgate.report.card.lineage import made
 from evalgate.version import DataFile, Lineage, Parent, TrainingRun
 
 LINEAGE = Lineage(

@@ -15,7 +15,7 @@ from tests.report.pasts import SUMS, hostile, shop
 from tests.report.test_injection import PAYLOADS
 
 from evalgate.report import Past, page
-from evalgate.report.overview import link, render_overview
+from evalgate.report.past.overview import link, render_overview
 
 CANARY = "http://127.0.0.1:65500"
 TEXTS = [text.replace("CANARY", CANARY) for text in PAYLOADS]

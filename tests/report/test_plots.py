@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from evalgate.compare import SliceResult
 from evalgate.report import CardData
-from evalgate.report.heat import SLICES_SHOWN, heatmap, legend, marks
-from evalgate.report.history import Past, PastMetric, measure_of
-from evalgate.report.plots import CURVE, POINTS, Box, Scale, curve, segments
-from evalgate.report.trend import BOX, SHOWN, trends
+from evalgate.report.card.heat import SLICES_SHOWN, heatmap, legend, marks
+from evalgate.report.card.plots import CURVE, POINTS, Box, Scale, curve, segments
+from evalgate.report.card.trend import BOX, SHOWN, trends
+from evalgate.report.past.history import Past, PastMetric, measure_of
 
 
 @pytest.mark.parametrize(("furthest", "limit"), [(0.0, 1), (0.99, 1), (3.0, 5), (19.5, 20), (20.0, 20), (450.0, 100)])

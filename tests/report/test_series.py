@@ -10,9 +10,9 @@ from tests.report.pasts import CHRF, ORDERS, PROSE, SUMS, compared, hostile, sho
 from tests.report.test_terminal import HOSTILE, acts
 
 from evalgate.report import Past, PastMetric
+from evalgate.report.past.series import counted, difference, failing, series, standing, when
+from evalgate.report.past.timeline import timeline_json, timeline_lines
 from evalgate.report.screen import Screen
-from evalgate.report.series import counted, difference, failing, series, standing, when
-from evalgate.report.timeline import timeline_json, timeline_lines
 
 
 def test_blocking_metrics_have_a_series() -> None:

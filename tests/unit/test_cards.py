@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalgate.cards import Cards, linked, statement_of
+from evalgate.cards import Cards, linked, publish, statement_of
 from evalgate.digest import digest
 from evalgate.errors import RecordError
 from evalgate.gate import Gate, Member, Policy, decide
@@ -169,6 +169,22 @@ def test_records_are_not_kept_twice(shelf: Shelf) -> None:
     shelf.keep(data)
     (kept,) = shelf.cards.folder.rglob("*.jsonl")
     assert "v1-" in str(kept)
+
+
+def test_what_is_published_is_whole_or_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses leaves the old card and no litter, and is one line."""
+    page = publish(card("v3"), tmp_path)
+    assert page == tmp_path / "v3/index.html"
+    before = {path.name: path.read_bytes() for path in page.parent.iterdir()}
+    assert set(before) == {"index.html", "card.json", "README.md", "samples.jsonl"}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(RecordError, match="No space left"):
+        publish(card("v3", loss=30), tmp_path)
+    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == before
 
 
 def past(name: str, content: str) -> Past:

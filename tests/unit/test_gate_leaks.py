@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from evalgate.evaluation import Evaluation, Row
 from evalgate.gate import Family, Gate, Member, Outcome, Policy, Verdict, decide
-from evalgate.report.sides import provenance
+from evalgate.report.card.sides import provenance
+from evalgate.report.card.view import lines
 from evalgate.report.summary import summary_lines
 from evalgate.report.terminal import detail_lines, junit_properties
-from evalgate.report.view import lines
 from tests.unit.evaluations import answers, evaluation
 
 POLICY = Policy()

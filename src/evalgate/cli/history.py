@@ -22,8 +22,8 @@ def history(
     """Show the newest verdict on every version that was gated, oldest first, and the trend of each metric."""
     from evalgate.errors import InputError
     from evalgate.records import Library
+    from evalgate.report.past.timeline import timeline_json, timeline_lines
     from evalgate.report.screen import Screen
-    from evalgate.report.timeline import timeline_json, timeline_lines
 
     with Library(Path.cwd()) as library:
         past, suites = library.history(), library.config.suites

@@ -23,7 +23,7 @@ from evalgate.evaluation import Acceptance, Evaluation, Metric, Row
 from evalgate.gate import Family, Outcome, Policy, Verdict
 from evalgate.power import PowerLine, PowerPlan
 from evalgate.report.card import CardData, Costs
-from evalgate.report.history import Past, PastMetric
+from evalgate.report.past.history import Past, PastMetric
 from evalgate.stats import PairedTest
 from evalgate.version import lineage_from_json
 

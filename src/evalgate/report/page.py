@@ -1,4 +1,4 @@
-"""What every HTML page of ours has: templates that escape, a policy that names its own style and script, one rename.
+"""What every HTML page of ours has: templates that escape, a policy that names its own style and script.
 
 Two defences, each enough alone: Jinja escapes every text (samples travel packed and are shown through `textContent`),
 and a content security policy allows a page's own style and script by their hashes, and nothing else.
@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import tempfile
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,19 +50,3 @@ def _hash(text: str) -> str:
 def encodable(html: str) -> str:
     """Text that UTF-8 can hold: half an emoji (a lone surrogate) becomes the character for what cannot be shown."""
     return _SURROGATES.sub("\ufffd", html)
-
-
-def write_page(html: str, path: Path) -> Path:
-    """Write a page, whole or not at all, and return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", newline="\n", delete=False) as draft:
-        try:
-            draft.write(html)
-            draft.flush()
-            os.fsync(draft.fileno())
-            Path(draft.name).chmod(0o644)
-            os.replace(draft.name, path)
-        except BaseException:
-            Path(draft.name).unlink(missing_ok=True)
-            raise
-    return path

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from evalgate import text
 from evalgate.gate import Outcome
-from evalgate.report import evidence, page, sides, view
-from evalgate.report.commands import commands
-from evalgate.report.heat import SLICES_SHOWN
-from evalgate.report.judged import judged
-from evalgate.report.lineage import made
+from evalgate.report import page
+from evalgate.report.card import evidence, sides, view
+from evalgate.report.card.commands import commands
+from evalgate.report.card.heat import SLICES_SHOWN
+from evalgate.report.card.judged import judged
+from evalgate.report.card.lineage import made
 from evalgate.report.markdown import fenced, inline
 from evalgate.report.terminal import slice_effect, why, word
 

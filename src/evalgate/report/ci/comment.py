@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from evalgate import text
 from evalgate.digest import short
 from evalgate.gate import SLICE_Q, Outcome
-from evalgate.report import view
+from evalgate.report.card import view
 from evalgate.report.ci.words import SYMBOLS, Told, symbol
 from evalgate.report.markdown import fenced, inline
 from evalgate.report.terminal import near_tie_counts, slice_effect, why

@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from evalgate import text
-from evalgate.report.history import Past, measure_of
-from evalgate.report.plots import Box, segments
+from evalgate.report.card.plots import Box, segments
+from evalgate.report.past.history import Past, measure_of
 
 if TYPE_CHECKING:
     from evalgate.evaluation import Evaluation

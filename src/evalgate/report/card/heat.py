@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evalgate import text
 from evalgate.gate import SLICE_Q
-from evalgate.report.plots import Scale
+from evalgate.report.card.plots import Scale
 from evalgate.report.terminal import slice_effect
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evalgate import text
 from evalgate.gate import Outcome
-from evalgate.report.history import Past, PastMetric
+from evalgate.report.past.history import Past, PastMetric
 
 
 @dataclass(frozen=True, slots=True)

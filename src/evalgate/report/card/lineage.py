@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from evalgate import text
 from evalgate.digest import short
-from evalgate.report.plots import Curve, curve
-from evalgate.report.sides import by_name, flat
+from evalgate.report.card.plots import Curve, curve
+from evalgate.report.card.sides import by_name, flat
 from evalgate.version import Lineage, TrainingRun
 
 

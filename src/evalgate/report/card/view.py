@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evalgate import text
 from evalgate.gate import Outcome
 from evalgate.gate.verdicts import p_values
-from evalgate.report.heat import SLICES_SHOWN, marks
+from evalgate.report.card.heat import SLICES_SHOWN, marks
 from evalgate.report.terminal import clean_words, near_tie_counts, slice_effect, why
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 from evalgate import text
 from evalgate.gate import Outcome
-from evalgate.report.history import Past
+from evalgate.report.past.history import Past
+from evalgate.report.past.series import Series, counted, failing, series, standing, when
 from evalgate.report.screen import SYMBOLS, Cell, Screen
-from evalgate.report.series import Series, counted, failing, series, standing, when
 from evalgate.report.summary import style_of
 from evalgate.report.terminal import safe
 

@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from evalgate import text
 from evalgate.gate import Outcome
-from evalgate.report import page, view
-from evalgate.report.history import Past
-from evalgate.report.plots import Box
-from evalgate.report.series import Point, Series, counted, difference, failing, series, standing, when
+from evalgate.report import page
+from evalgate.report.card import view
+from evalgate.report.card.plots import Box
+from evalgate.report.past.history import Past
+from evalgate.report.past.series import Point, Series, counted, difference, failing, series, standing, when
 
 BOX = Box(left=46, top=10, right=310, bottom=118)
 _STYLES = ("card.css", "plots.css", "overview.css")
