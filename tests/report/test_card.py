@@ -16,7 +16,6 @@ from dataclasses import replace
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -289,16 +288,10 @@ def test_another_process_makes_the_same_bytes(full: CardData, tmp_path: Path) ->
         assert run.stdout.strip() == ours
 
 
-def test_a_large_card_is_small_and_quick(sums_card: Callable[[int], CardData]) -> None:
-    """5,000 short samples weigh at most 1.5 MB and take at most 3 seconds."""
-    data = sums_card(5000)
-    assert data.candidates["sums/all"].digest  # its cost is the record's, not the card's
-    assert data.baselines["sums/all"].digest
-    began = perf_counter()
-    html = render_card(data)
-    took = perf_counter() - began
-    assert len(html.encode()) <= 1_500_000
-    assert took <= 3
+def test_a_large_card_is_small(sums_card: Callable[[int], CardData]) -> None:
+    """5,000 short samples weigh at most 700 kB; how long that takes is for benchmarks/card.py to say."""
+    html = render_card(sums_card(5000))
+    assert len(html.encode()) <= 700_000
     assert len(data_of(html)["samples"]) == 5000
 
 
