@@ -100,7 +100,8 @@ class Report:
 
     def known(self, path: Path) -> Calibration:
         """What an instrument carries of it."""
-        return Calibration(judge=self.judge, kappa=self.kappa.value, n=self.n, path=str(path))
+        interval = (self.kappa.low, self.kappa.high)
+        return Calibration(judge=self.judge, kappa=self.kappa.value, n=self.n, path=str(path), interval=interval)
 
 
 def read_reports(folder: Path) -> dict[Path, Report]:

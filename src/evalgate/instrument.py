@@ -90,12 +90,14 @@ class Calibration:
         kappa: Cohen's kappa of judge and people, on right (above the middle of the scale) or wrong.
         n: labelled answers.
         path: of the file, for messages; not identity.
+        interval: of kappa, 95 %.
     """
 
     judge: str
     kappa: float
     n: int
     path: str = ""
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,9 @@ def test_every_judge_has_an_identity(told: Told) -> None:
         models |= {(model["model"], model["digest"]) for model in said["models"]}
     ((model, _),) = models
     assert model == "judge"
-    assert told.first.judge("judge")["kappa"] >= 0.8
+    said = told.first.judge("judge")
+    assert said["kappa"] >= 0.8
+    assert said["interval"][0] < said["kappa"] < said["interval"][1]
     assert told.first.judge("g_eval")["kappa"] is None
 
 

@@ -79,15 +79,16 @@ def test_the_file_is_for_people_too() -> None:
 
 
 def test_judges_are_found_by_their_digest(tmp_path: Path) -> None:
-    """With kappa, n and the file's path, which is what an instrument carries."""
+    """With kappa, its interval, n and the file's path, which is what an instrument carries."""
+    near: Any = pytest.approx
     other = replace(INSTRUMENT, reference=False)
     first = write_calibration(tmp_path, PLAIN)
     second = write_calibration(
         tmp_path, report(0.4, judge=other.digest, instrument=other.content, metric="shop/orders::tone")
     )
     assert read_calibrations(tmp_path / "calibrations") == {
-        INSTRUMENT.digest: Calibration(INSTRUMENT.digest, 0.87, 320, str(first)),
-        other.digest: Calibration(other.digest, 0.4, 320, str(second)),
+        INSTRUMENT.digest: Calibration(INSTRUMENT.digest, 0.87, 320, str(first), near((0.82, 0.92))),
+        other.digest: Calibration(other.digest, 0.4, 320, str(second), near((0.35, 0.45))),
     }
 
 

@@ -142,6 +142,7 @@ def payload(
     rows = [candidates[task].rows for task in tasks]
     names = [[view.verdict.metric for view in views[task]] for task in tasks]
     common = [_common(some) for some in rows]
+    reserves = [candidates[task].look > 0 for task in tasks]
     first = dict(zip(candidates, accumulate((len(e.rows) for e in candidates.values()), initial=1), strict=False))
     return {
         "name": name,
@@ -157,7 +158,7 @@ def payload(
         "left_out": sum(map(len, rows)) - len(kept),
         "samples": [
             {"a": number, "k": buckets, "l": first[tasks[number]] + position}
-            | _sample(row, was, names[number], reserve=candidates[tasks[number]].look > 0, common=common[number])
+            | _sample(row, was, names[number], reserve=reserves[number], common=common[number])
             | _near(row, was, views[tasks[number]], buckets)
             for _, number, position, buckets in kept
             for row in (rows[number][position],)

@@ -93,18 +93,20 @@ def judge(
 
 def described(session: Session, task: Task) -> dict[str, Any]:
     """What records say of the judges besides their digests: models, versions, settings, how far they are calibrated."""
-    return {
-        scorer.name: {
-            "kind": scorer.judge.kind,
-            "models": session.judges.described(scorer.judge),
-            "versions": dict((scorer.judge.identity or {}).get("versions", {})),
-            "settings": dict(scorer.judge.settings),
-            "kappa": scorer.judge.calibration.kappa if scorer.judge.calibration else None,
-            "labels": scorer.judge.calibration.n if scorer.judge.calibration else None,
-        }
-        for scorer in task.scorers
-        if scorer.judge
-    }
+    found = {}
+    for scorer in task.scorers:
+        if judge := scorer.judge:
+            known = judge.calibration
+            found[scorer.name] = {
+                "kind": judge.kind,
+                "models": session.judges.described(judge),
+                "versions": dict((judge.identity or {}).get("versions", {})),
+                "settings": dict(judge.settings),
+                "kappa": known.kappa if known else None,
+                "interval": list(known.interval) if known and known.interval else None,
+                "labels": known.n if known else None,
+            }
+    return found
 
 
 def asides(scorer: Scorer, candidate: Evaluation | None, baseline: Evaluation | None) -> tuple[str, ...]:
