@@ -46,7 +46,7 @@ demo: $(READY) ## a good checkpoint passes, a regressed one is blocked, two card
 	@status=0; set -x; $(PYTEST) $(SUITES) --model $(FIXTURES)/v3 || status=$$?; { set +x; } 2>/dev/null; test $$status -eq 1
 	@echo; echo "v2 passed and v3 was blocked, as they should. Open reports/v2/index.html and reports/v3/index.html."
 
-capture: $(READY) ## the README's two pictures, out of the demo's second run
+capture: $(READY) ## the README's two pictures and reports/sample, out of the demo's second run
 	$(PY) docs/capture.py
 
 test: $(READY) ## every test, with real vLLM on CPU

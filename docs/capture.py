@@ -1,4 +1,4 @@
-"""The README's two pictures: the card of the demo's blocked candidate, and what its run says in a terminal.
+"""The README's pictures and sample: the card of the demo's blocked candidate, and what its run says in a terminal.
 
 `make capture` runs this. The run is real: answers come from `.evalgate/` where `make demo` left them, else from vLLM.
 """
@@ -26,6 +26,8 @@ ROOT = DOCS.parent
 # Neither folders nor addresses in memory of whoever ran it: no header, no arguments of functions.
 COMMAND = ["pytest", "evalsuites", "--model", "fixtures/checkpoints/v3", "--no-header", "--tb=short"]
 CARD = ROOT / "reports/v3/index.html"
+SAMPLE = ROOT / "reports/sample"
+FORMS = ("index.html", "card.json", "README.md")
 WIDTH, HEIGHT = 1200, 900
 COLUMNS = 118
 LARGEST = 300_000
@@ -98,7 +100,7 @@ def card_png() -> bytes:
 
 
 def main() -> None:
-    """Run the candidate twice, so that the second run draws no progress, and write both pictures."""
+    """Run the candidate twice, so that the second run draws no progress; write both pictures, keep its card."""
     run_at_a_terminal()
     picture = terminal_svg(run_at_a_terminal())
     (DOCS / "terminal.svg").write_text(picture, "utf-8")
@@ -106,8 +108,11 @@ def main() -> None:
     if len(card) > LARGEST:
         raise SystemExit(f"the card's picture has {len(card):,} bytes, more than {LARGEST:,}")
     (DOCS / "card.png").write_bytes(card)
-    for name in ("terminal.svg", "card.png"):
-        print(f"docs/{name}: {(DOCS / name).stat().st_size:,} bytes")  # noqa: T201
+    SAMPLE.mkdir(exist_ok=True)
+    for name in FORMS:
+        shutil.copyfile(CARD.parent / name, SAMPLE / name)
+    for path in (DOCS / "terminal.svg", DOCS / "card.png", *(SAMPLE / name for name in FORMS)):
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")  # noqa: T201
 
 
 if __name__ == "__main__":

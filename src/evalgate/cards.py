@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +26,11 @@ from evalgate.store import Header, Store, file_name, write_atomically
 from evalgate.versions import read_lineage
 
 PAGE = "index.html"
+COMMENT, CI = "comment.md", "ci"  # what a session's CI gets lies beside the page of all versions
+METRICS, SAMPLES = "metrics.csv", "samples.csv"
 STATEMENT = "model_card.md"  # beside the suites: what people state about the model
 AGAIN = "Run the gate again: finished answers are in the cache."
+DAMAGED = "Restore it from a backup, or delete it: its verdict stays in the ledger. To have it back, gate that version."
 REMEMBERED = 50  # versions in a history: as many as a chart can show
 
 
@@ -86,17 +89,17 @@ class Cards:
 
     def history(self) -> list[Past]:
         """The newest verdict on every version, the oldest first (RecordError where ledger or documents are damaged)."""
-        return self._past(None)
+        aliases = self._aliases()  # of today, so no card has them: it is the same tomorrow
+        return [replace(past, aliases=aliases.get(past.digest, ())) for past in self._past(None)]
 
     def _past(self, before: int | None) -> list[Past]:
         newest: dict[str, Entry] = {}
         for entry in self._ledger.newest("verdict"):
             if len(newest) < REMEMBERED and (before is None or entry.n < before):
                 newest.setdefault(entry.body["candidate"], entry)
-        aliases = self._aliases()
-        return [self._told(entry, aliases.get(of, ())) for of, entry in reversed(newest.items())]
+        return [self._told(entry) for entry in reversed(newest.values())]
 
-    def _told(self, entry: Entry, aliases: tuple[str, ...]) -> Past:
+    def _told(self, entry: Entry) -> Past:
         """A verdict as the past; one from before cards were kept has outcomes and no numbers."""
         body = entry.body
         try:
@@ -112,7 +115,6 @@ class Cards:
             at=entry.at,
             metrics=dict(_metrics(document) if document else _outcomes(body)),
             partial=tuple(body.get("partial", ())),
-            aliases=aliases,
         )
 
     def _aliases(self) -> dict[str, tuple[str, ...]]:
@@ -137,9 +139,9 @@ class Cards:
         except FileNotFoundError:
             raise
         except (OSError, ValueError, RecursionError) as exc:
-            raise RecordError(f"is no card's document: {exc}", where=str(path), mend=AGAIN) from exc
+            raise RecordError(f"is no card's document: {exc}", where=str(path), mend=DAMAGED) from exc
         if not intact:
-            raise RecordError("is not what was kept: its digest differs", where=str(path), mend=AGAIN)
+            raise RecordError("is not what was kept: its digest differs", where=str(path), mend=DAMAGED)
         return document
 
     def _rows(self, task: str, of: str) -> tuple[Row, ...]:
@@ -191,6 +193,12 @@ def _outcomes(body: Mapping[str, Any]) -> Iterator[tuple[str, PastMetric]]:
         yield name, PastMetric(outcome=outcome, blocking=False)
 
 
+def folder_name(version: str) -> str:
+    """Of a version's card: whatever the version is called, no file of the reports themselves stands in its place."""
+    name = file_name(version)
+    return f"%{ord(name[0]):02X}{name[1:]}" if name in (PAGE, COMMENT, CI) else name
+
+
 def publish(data: CardData, reports: Path) -> Path:
     """Write a card in every form into its folder below the reports, and return the page.
 
@@ -202,7 +210,7 @@ def publish(data: CardData, reports: Path) -> Path:
     from evalgate.report.hub import README, eval_results, readme
     from evalgate.report.tables import samples_jsonl
 
-    folder = reports / file_name(data.name)
+    folder = reports / folder_name(data.name)
     forms = {
         "samples.jsonl": b"".join(samples_jsonl(data)),
         "card.json": pretty(as_document(data)),
@@ -210,9 +218,21 @@ def publish(data: CardData, reports: Path) -> Path:
         **{name: text.encode() for name, text in eval_results(data).items()},
         PAGE: render_card(data).encode(),
     }
+    _clear(folder, forms)
     for name, content in forms.items():
         write_atomically(folder / name, content)
     return folder / PAGE
+
+
+def _clear(folder: Path, forms: Container[str]) -> None:
+    """Remove what an earlier verdict left here and this one does not have: it would pass for this one's."""
+    try:
+        for path in (*folder.glob(".eval_results/*.yaml"), folder / METRICS, folder / SAMPLES):
+            if path.relative_to(folder).as_posix() not in forms:
+                path.unlink(missing_ok=True)
+    except OSError as exc:
+        mend = "Remove it, then run the same command again."
+        raise RecordError(f"could not be removed: {exc.strerror}", where=str(folder), mend=mend) from exc
 
 
 def publish_overview(history: Sequence[Past], reports: Path, *, project: str, baselines: Iterable[Header]) -> Path:
@@ -230,8 +250,8 @@ def publish_tables(data: CardData, reports: Path) -> list[Path]:
     """Write metrics and samples for spreadsheets beside the card, and return the files (RecordError)."""
     from evalgate.report.tables import metrics_csv, samples_csv
 
-    folder = reports / file_name(data.name)
-    tables = {folder / "metrics.csv": metrics_csv(data), folder / "samples.csv": samples_csv(data)}
+    folder = reports / folder_name(data.name)
+    tables = {folder / METRICS: metrics_csv(data), folder / SAMPLES: samples_csv(data)}
     for path, text in tables.items():
         write_atomically(path, text.encode("utf-8"))
     return list(tables)
@@ -296,7 +316,7 @@ def linked(past: Sequence[Past], reports: Path, baselines: Iterable[Header]) -> 
             each,
             baseline=accepted[each.digest],
             card=f"{folder}/{PAGE}"
-            if newest[each.name] == each.digest and (reports / (folder := file_name(each.name)) / PAGE).is_file()
+            if newest[each.name] == each.digest and (reports / (folder := folder_name(each.name)) / PAGE).is_file()
             else None,
         )
         for each in past

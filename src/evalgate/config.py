@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from evalgate.errors import ConfigError
 from evalgate.gate import Policy
+from evalgate.text import without_secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,7 +346,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    text = without_secrets(json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

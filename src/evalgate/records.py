@@ -99,13 +99,13 @@ class Library:
 
         Raises:
             InputError: no checkpoint is meant.
-            RecordError: it was never gated here, or something is damaged or gone.
+            RecordError: it was never gated here, or before cards were kept, or something is damaged or gone.
         """
         entry = None if Path(model).is_dir() else self.cards.newest(model)
         entry = entry or self.cards.newest(self.digest_of(model))
         if entry is None:
             mend = f"Gate it: pytest {self.config.suites}/ --model {quote(model)}"
-            raise RecordError(f"no verdict on {model!r} is recorded here", mend=mend)
+            raise RecordError(f"no card of {model!r} is kept here", mend=mend)
         data = self.cards.load(entry)
         return replace(data, statement=statement_of(self.root, data.statements))
 

@@ -1,7 +1,9 @@
-"""How numbers read, the same in the terminal, the card and the command line. Minus is always worse."""
+"""How numbers, and what was typed, read in the terminal, the card and the command line. Minus is always worse."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -77,3 +79,13 @@ def listed(items: Sequence[str], limit: int = 5) -> str:
     """The first items and how many more there are: `a, b and 12 more`."""
     rest = len(items) - limit
     return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def typed(*words: str) -> str:
+    """A command as it was typed, for a shell, but without the secrets of its addresses: it is kept and published."""
+    return shlex.join(map(without_secrets, words))
+
+
+def without_secrets(said: str) -> str:
+    """Text whose addresses have neither user nor password nor query: a signed link is a key."""
+    return re.sub(r"://(?:[^\s/?#]*@)?([^\s?'\"]*)(?:\?[^\s'\"]*)?", r"://\1", said)

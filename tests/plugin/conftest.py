@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -130,32 +130,49 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     return made
 
 
+MADE = (".evalgate", "evalsuites/baselines", "reports")  # what evalgate writes into a project
+
+
 @pytest.fixture(scope="session")
-def _templates() -> Iterator[dict[bool, Path]]:
-    """Accepted projects by whether they have the second suite: made once by the real commands, then copied."""
+def _templates() -> Iterator[Path]:
+    """Where finished projects are kept: each made once by the real commands, then copied for whoever wants it."""
     with TemporaryDirectory() as folder:
-        yield {second: Path(folder) / str(second) for second in (False, True)}
+        yield Path(folder)
 
 
-def _accepted(project: Project, templates: Mapping[bool, Path], second: bool) -> Project:
-    if second:
-        project.suite("test_second", SECOND)
-    if templates[second].exists():
-        shutil.copytree(templates[second], project.path, dirs_exist_ok=True)
-    else:
-        project.accept("runs/v1")
-        for made in (".evalgate", "evalsuites/baselines"):
-            shutil.copytree(project.path / made, templates[second] / made)
+def _finished(project: Project, template: Path, make: Callable[[Project], None]) -> Project:
+    if not template.exists():
+        make(project)
+        for made in filter(lambda made: (project.path / made).exists(), MADE):
+            shutil.copytree(project.path / made, template / made)
+    shutil.copytree(template, project.path, dirs_exist_ok=True)
     return project
 
 
+def _accept(project: Project) -> None:
+    project.accept("runs/v1")
+    shutil.rmtree(project.path / "reports")  # a comment that says that nothing was compared
+
+
+def _gate(project: Project) -> None:
+    assert project.run("evalsuites", "--model", "runs/v2", "-q").ret == 0
+    assert project.run("evalsuites", "--model", "runs/v3", "-q").ret == 1
+
+
 @pytest.fixture
-def accepted(project: Project, _templates: dict[bool, Path]) -> Project:
+def accepted(project: Project, _templates: Path) -> Project:
     """The project with v1 as the baseline."""
-    return _accepted(project, _templates, False)
+    return _finished(project, _templates / "accepted", _accept)
 
 
 @pytest.fixture
-def two_suites(project: Project, _templates: dict[bool, Path]) -> Project:
+def two_suites(project: Project, _templates: Path) -> Project:
     """The project with a second suite, `second`, and v1 as the baseline of both."""
-    return _accepted(project, _templates, True)
+    project.suite("test_second", SECOND)
+    return _finished(project, _templates / "two_suites", _accept)
+
+
+@pytest.fixture
+def gated(accepted: Project, _templates: Path) -> Project:
+    """The project with v1 as the baseline; v2 passed, then v3 was blocked."""
+    return _finished(accepted, _templates / "gated", _gate)

@@ -22,14 +22,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def gated(accepted: Project) -> Project:
-    """v1 is the baseline; v2 passed, then v3 was blocked."""
-    assert accepted.run("evalsuites", "--model", "runs/v2", "-q").ret == 0
-    assert accepted.run("evalsuites", "--model", "runs/v3", "-q").ret == 1
-    return accepted
-
-
 def test_a_run_writes_every_form(gated: Project) -> None:
     """Page, JSON, README and samples of each version, and a page of all versions."""
     reports = gated.path / "reports"
@@ -93,6 +85,13 @@ def test_statements_are_read_as_they_are_now(gated: Project) -> None:
         assert "small numbers" not in text
 
 
+def test_a_statement_may_be_written_after_the_run(gated: Project) -> None:
+    """Where nothing was stated when the gate ran, the card made again says what is stated by now."""
+    (gated.path / "evalsuites/model_card.md").write_text("## Intended use\n\nSums of small numbers.\n")
+    assert gated.evalgate("card", "v2").returncode == 0
+    assert "Sums of small numbers" in (gated.path / "reports/v2/README.md").read_text()
+
+
 def test_json_goes_to_the_terminal_and_keeps_to_the_schema(gated: Project) -> None:
     """`--json` prints card.json and writes nothing; `--schema` prints what it keeps to."""
     shutil.rmtree(gated.path / "reports")
@@ -103,10 +102,18 @@ def test_json_goes_to_the_terminal_and_keeps_to_the_schema(gated: Project) -> No
     assert not (gated.path / "reports").exists()
 
 
+@pytest.mark.parametrize("args", [("--csv",), ("--into", "publish/v3"), ("--attest", "v3.intoto.json")])
+def test_json_beside_what_writes_is_refused(gated: Project, args: tuple[str, ...]) -> None:
+    """`--json` writes nothing, so what is asked to be written is never left out in silence."""
+    done = gated.evalgate("card", "v3", "--json", *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--json: writes nothing: run --csv, --into and --attest without it" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("runs/v1",), "no verdict on 'runs/v1' is recorded here. Gate it: pytest evalsuites/ --model runs/v1"),
+        (("runs/v1",), "no card of 'runs/v1' is kept here. Gate it: pytest evalsuites/ --model runs/v1"),
         (("nobody",), "'nobody' is no folder and no recorded one"),
         ((), "name a checkpoint: evalgate card runs/v3"),
     ],

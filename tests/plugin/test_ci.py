@@ -157,6 +157,20 @@ def test_no_verdict_leaves_no_green_page(
     assert only.name == ("notice" if verdict == "recorded" else "error")
 
 
+def test_no_secret_of_an_address_is_published(accepted: Project, job: Jobs) -> None:
+    """What was typed stands in comment, summary and records: without user, password and query of an address."""
+    step = job(accepted)
+    done = step.run("--eval-records", "nowhere://me:SECRET@host/x?sig=SECRET")
+    assert done.ret == 4
+    comment = (accepted.path / "reports/comment.md").read_text()
+    assert "--eval-records nowhere://host/x" in comment
+    for text in (comment, step.summary.read_text(), done.stdout.str(), done.stderr.str()):
+        assert "SECRET" not in text
+    accepted.configure(settings='registry_uri = "http://me:SECRET@host"')
+    assert "SECRET" not in str(step.run("--model", "runs/v2").stderr)
+    assert "SECRET" not in step.summary.read_text()
+
+
 def test_an_engine_that_fails_is_no_verdict(accepted: Project, job: Jobs) -> None:
     """The summary names the fault, and says ERROR."""
     accepted.configure(WRONG, crash_after=3)

@@ -152,7 +152,7 @@ def test_suites_in_which_nothing_blocks_are_no_gate(project: Project) -> None:
     judged(project, RIGHT)
     project.accept("runs/v1")
     result = project.run("evalsuites", "--model", "runs/v3")
-    result.stdout.fnmatch_lines(["v3: INCONCLUSIVE*none of these metrics blocks: this is no gate*"])
+    result.stdout.fnmatch_lines(["evalgate: v3 INCONCLUSIVE*none of these metrics blocks: this is no gate*"])
     assert result.ret == 0
     strict = project.run("evalsuites", "--model", "runs/v3", "--eval-inconclusive", "fail")
     assert strict.ret == 1
@@ -246,7 +246,9 @@ def test_a_preference_is_held_against_the_baseline(project: Project) -> None:
     recorded = project.run("evalsuites", "--model", "runs/v2", "--eval-record-only")
     assert recorded.ret == 0, "a preference that nobody can have yet is no fault of the record"
     first = project.run("evalsuites", "--model", "runs/v1")
-    first.stdout.fnmatch_lines(["*arithmetic/addition::prefer: no baseline yet, whose answers these*"])
+    first.stdout.fnmatch_lines(
+        ["*arithmetic/addition::prefer NO BASELINE (informs) no baseline yet, whose answers these*"]
+    )
     assert outcomes(project)["prefer"] == "NO BASELINE"
     project.accept("runs/v1")
     project.run("evalsuites", "--model", "runs/v3")

@@ -35,7 +35,7 @@ def test_deselected_members_are_partial(two_suites: Project) -> None:
     """With -k the family stays what was collected: the others count with p = 1 and are shown as PARTIAL."""
     result = two_suites.run("evalsuites", "--model", "runs/v2", "-k", "addition")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*PARTIAL*"])
+    result.stdout.fnmatch_lines(["evalgate: v2 · 1 task, 200 requests", "*the one metric that ran passes; PARTIAL*"])
     assert "second/doubling::exact_match" in result.stdout.str()
 
 

@@ -8,11 +8,10 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from tests.plugin.conftest import Project
 
 ADDED = ("blocking metric ", "pooled over blocking metrics: ")  # by -v
+COLOUR = r"\x1b\[[0-9;]*m"
 FAMILY = r"evalgate: {} (PASS|REGRESSION)  "
 
 
@@ -70,10 +69,9 @@ def test_a_log_has_one_line_per_verdict(two_suites: Project) -> None:
     assert not any(words in said for words in ADDED)
 
 
-@pytest.mark.parametrize("flag", ["-q", "-qq"])
-def test_quiet_says_one_line_per_checkpoint(accepted: Project, flag: str) -> None:
+def test_quiet_says_one_line_per_checkpoint(accepted: Project) -> None:
     """With -q nothing of ours is said but outcome, reason and card of each checkpoint: no progress, no notes."""
-    result = accepted.run("evalsuites", "--model", "runs/v2", "--model", "runs/v3", flag, "--tb=no", "--no-summary")
+    result = accepted.run("evalsuites", "--model", "runs/v2", "--model", "runs/v3", "-q", "--tb=no", "--no-summary")
     assert result.ret == 1
     assert [line for line in result.stdout.str().splitlines() if "evalgate" in line] == ours(result.stdout.str())
     v2, v3 = ours(result.stdout.str())
@@ -84,18 +82,21 @@ def test_quiet_says_one_line_per_checkpoint(accepted: Project, flag: str) -> Non
 
 
 def test_quiet_still_says_why_it_is_no_pass(two_suites: Project) -> None:
-    """What decides the exit code is said at every verbosity."""
+    """What decides the exit code is said at every verbosity, and nothing more than with one -q."""
     two_suites.configure({"v1": 10, "v2": 9}, settings='required = "all"')
-    result = two_suites.run("evalsuites", "--model", "runs/v2", "-q", "-k", "addition")
+    result = two_suites.run("evalsuites", "--model", "runs/v2", "-qq", "-k", "addition")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["required and not run*second/doubling::exact_match*"])
+    (only,) = ours(result.stdout.str())
+    assert re.match(FAMILY.format("v2"), only)
 
 
 def test_verbose_adds_the_power_table_and_the_pooled_test(two_suites: Project) -> None:
-    """Samples, slices and pooled numbers that the default leaves out are there with -v, and each once."""
-    said = two_suites.run("evalsuites", "--model", "runs/v3", "-v").stdout.str()
+    """Samples, slices and pooled numbers that the default leaves out are there with -v, once; --color=no is obeyed."""
+    said = at_a_terminal(two_suites, "evalsuites", "--model", "runs/v3", "-v", "--color=no", columns=200)
     for words in ADDED:
         assert said.count(words) == 1
+    assert not re.search(COLOUR, said)
 
 
 def test_a_terminal_gets_a_table_in_colour(accepted: Project) -> None:
@@ -114,29 +115,19 @@ def test_a_terminal_gets_a_table_in_colour(accepted: Project) -> None:
     assert "\x1b[1" not in narrow
 
 
-@pytest.mark.parametrize(
-    ("flags", "environment", "painted"),
-    [
-        ((), {"TERM": "dumb"}, False),
-        (("--color=no",), {}, False),
-        (("--color=yes",), {"NO_COLOR": "1"}, True),
-    ],
-)
-def test_colours_are_pytests_to_decide(
-    accepted: Project, flags: tuple[str, ...], environment: dict[str, str], painted: bool
-) -> None:
-    """NO_COLOR, TERM=dumb and --color mean for our lines what they mean for pytest's."""
-    said = at_a_terminal(accepted, "evalsuites", "--model", "runs/v1", *flags, columns=140, **environment)
-    assert ("\x1b[1;32m✓ PASS\x1b[0m" in said) is painted
-    assert bool(re.search(r"\x1b\[[0-9;]*m", said)) is painted
+def test_the_flag_wins_over_the_environment(accepted: Project) -> None:
+    """--color=yes paints our lines where NO_COLOR would leave them plain, as it does pytest's."""
+    said = at_a_terminal(accepted, "evalsuites", "--model", "runs/v1", "--color=yes", columns=140, NO_COLOR="1")
+    assert "\x1b[1;32m✓ PASS\x1b[0m" in said
     assert re.search(r"^  ✓ PASS +arithmetic/addition::exact_match ", plain(said), re.MULTILINE)
 
 
-def test_a_poor_encoding_gets_ascii(accepted: Project) -> None:
-    """Where standard output holds no symbols, nothing is escaped: the table is drawn in ASCII."""
+def test_a_poor_terminal_gets_plain_ascii(accepted: Project) -> None:
+    """Where standard output holds no symbols the table is drawn in ASCII, nothing escaped; TERM=dumb gets no colour."""
     said = at_a_terminal(
-        accepted, "evalsuites", "--model", "runs/v1", columns=140, PYTHONIOENCODING="ascii", NO_COLOR="1"
+        accepted, "evalsuites", "--model", "runs/v1", columns=140, PYTHONIOENCODING="ascii", TERM="dumb"
     )
+    assert not re.search(COLOUR, said)
     summary = said[said.index("= evalgate =") :]
     assert "  + PASS" in summary
     assert "-" * 60 in summary

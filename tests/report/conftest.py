@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -631,8 +632,9 @@ def lineage_saying(said: str) -> Lineage:
 
 @pytest.fixture(scope="session")
 def hostile_card() -> Callable[..., CardData]:
-    """A card that has texts in every field that anybody but us writes."""
+    """A card that has texts in every field that anybody but us writes; made once for whoever asks for the same."""
 
+    @cache
     def make(*texts: str, kinds: int = 5) -> CardData:
         members = [member for text in texts for member in hostile_members(text)[:kinds]]
         every = "\n\n".join(texts)

@@ -21,6 +21,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
     "printed": {"viewport": {"width": 688, "height": 900}},
 }
+CELLS = "[...document.querySelectorAll('.box table:not(.heat) td')].map((cell) => cell.clientWidth)"
 
 
 @pytest.fixture(scope="module")
@@ -70,26 +71,28 @@ def test_axe_finds_what_is_wrong(page: Page) -> None:
     assert found == {"image-alt", "color-contrast", "svg-img-alt", "heading-order"}
 
 
-@pytest.mark.parametrize(("width", "zoom"), [(400, "100%"), (400, "125%"), (320, "100%")])
-def test_a_narrow_page_never_scrolls_sideways(browser: Browser, address: str, width: int, zoom: str) -> None:
+def test_a_narrow_page_never_scrolls_sideways(browser: Browser, address: str) -> None:
     """At 400 px, with text a quarter larger, and at the 320 px of WCAG 1.4.10, every word is within the page."""
-    page = browser.new_page(viewport={"width": width, "height": 800})
+    page = browser.new_page(viewport={"width": 400, "height": 800})
     page.goto(address)
     page.wait_for_selector("#list:not([aria-busy])", state="attached")
-    page.evaluate("(zoom) => { document.documentElement.style.fontSize = zoom; }", zoom)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    cells = page.evaluate("[...document.querySelectorAll('.box table:not(.heat) td')].map((cell) => cell.clientWidth)")
-    assert min(filter(None, cells)) > width / 2, "a stacked cell has the width of its row"
+    for width, zoom in ((400, "100%"), (400, "125%"), (320, "100%")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate("(zoom) => { document.documentElement.style.fontSize = zoom; }", zoom)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cells = page.evaluate(CELLS)
+        assert min(filter(None, cells)) > width / 2, "a stacked cell has the width of its row"
     page.close()
 
 
-@pytest.mark.parametrize(("width", "shown"), [(1280, "table"), (1000, "table"), (760, "block"), (400, "block")])
-def test_metrics_are_a_table_where_there_is_room(browser: Browser, address: str, width: int, shown: str) -> None:
+def test_metrics_are_a_table_where_there_is_room(browser: Browser, address: str) -> None:
     """From 1000 px on the metrics are a real table that fits; below, each is a block of labelled lines."""
-    page = browser.new_page(viewport={"width": width, "height": 800})
+    page = browser.new_page()
     page.goto(address)
-    assert page.evaluate("getComputedStyle(document.querySelector('.metrics')).display") == shown
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for width, shown in ((1280, "table"), (1000, "table"), (760, "block"), (400, "block")):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("getComputedStyle(document.querySelector('.metrics')).display") == shown, width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
 
 
@@ -121,10 +124,11 @@ def test_print_cuts_nothing(browser: Browser, address: str, tmp_path: Path) -> N
     page.emulate_media(media="print")
     page.goto(address)
     page.wait_for_selector("#list:not([aria-busy])", state="attached")
+    assert not page.locator("details[open]").count()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("document.documentElement.scrollWidth") <= 688
     assert page.evaluate("[...document.querySelectorAll('details')].every((each) => each.open)")
     assert page.evaluate("getComputedStyle(document.querySelector('.metrics')).display") == "table"
     assert not page.locator("nav, #controls").locator("visible=true").count()
-    assert page.pdf(path=tmp_path / "card.pdf", format="A4").startswith(b"%PDF")
+    assert len(page.pdf(path=tmp_path / "card.pdf", format="A4")) > 20_000
     page.close()

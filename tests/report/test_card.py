@@ -23,7 +23,7 @@ from tests.report.conftest import write_card
 
 from evalgate.digest import digest, short
 from evalgate.evaluation import Evaluation
-from evalgate.gate import Outcome
+from evalgate.gate import Gate, Member, Outcome, Policy, decide
 from evalgate.report import CardData, render_card, samples
 from evalgate.report.card import sides, view
 from evalgate.report.samples import BUCKETS, payload
@@ -67,7 +67,8 @@ def test_the_banner_says_what_stands_in_the_way(demo: CardData) -> None:
     """In five seconds: blocked or not, and of each blocking metric that does not pass, how far and where."""
     text = shown(render_card(demo))
     banner = text[text.index("REGRESSION · ") : text.index("blocking metrics passed")]
-    assert "1 of 5 metrics REGRESSION" in banner
+    assert "1 of 5 metrics REGRESSION; pooled" in banner
+    assert banner.count("exact_match") == 3  # of each finding once
     broke = "worst where digits=2 (-17.4 pt) see what broke"
     assert f"arithmetic/addition / exact_match -6.0 pt [-8.5, -3.7], 2.0 pt tolerated; {broke}" in banner
     assert "facts/lookup / exact_match +4.4 pt [-11.1, +19.5], 5.0 pt tolerated; can see drops of 32.3 pt" in banner
@@ -75,6 +76,16 @@ def test_the_banner_says_what_stands_in_the_way(demo: CardData) -> None:
     assert banner.index("facts/lookup") > banner.index("chat/identity") > banner.index("arithmetic/addition")
     for never in ("chrf", "orders/extraction", "prose/heldout"):
         assert never not in banner
+
+
+def test_the_banner_says_the_reason_of_a_single_metric_once() -> None:
+    """With one metric the gate's reason is that metric's, which stands right below."""
+    failed = Member(task="sums/all", metric="exact_match", blocking=True, gate=Gate(), error="the engine stopped")
+    alone = decide([failed], Policy())
+    assert alone.reason == "the engine stopped"
+    assert view.reason(alone) == ""
+    partial = decide([failed, replace(failed, task="sums/more", blocking=False, error=None, ran=False)], Policy())
+    assert view.reason(partial) == "PARTIAL: 1 of 2 metrics did not run"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +189,14 @@ def test_the_card_says_what_was_compared(demo: CardData) -> None:
         assert said in text
 
 
+def test_without_a_baseline_there_is_no_second_side(demo: CardData) -> None:
+    """A column of "not stated" would say that there is something, and nobody told of it."""
+    alone = shown(render_card(replace(demo, baselines={})))
+    assert "Field Candidate name v3" in alone
+    assert "Field Candidate Baseline" not in alone
+    assert "Field Candidate Baseline name differs v3 v2" in shown(render_card(demo))
+
+
 def test_what_nobody_stated_is_said_not_to_be_stated(demo: CardData) -> None:
     """Without statement, ledger, baseline or environment the card says so instead of leaving a gap."""
     bare = {
@@ -190,7 +209,7 @@ def test_what_nobody_stated_is_said_not_to_be_stated(demo: CardData) -> None:
     )
     assert "Ledger head not stated" in text
     assert "limitations, risks: not stated" in text
-    assert re.search(r"platform of both sides Field Candidate Baseline not stated", text)
+    assert "versions and platform Field Candidate not stated" in text
     assert "Golden samples none declared" in text
     assert "Pooled" not in text
     assert "undecided" not in text

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.plugin.hostile import active_in
 
 from evalgate.gate import Outcome
-from evalgate.report import CardData
-from evalgate.report.ci import LIMIT, MARKER, Links, Place, Told, comment, github, gitlab
+from evalgate.report import CardData, screen
+from evalgate.report.ci import LIMIT, MARKER, Links, Place, Told, comment, github, gitlab, words
 from evalgate.report.ci.comment import _fitted, _Section
 from evalgate.report.results import CandidateResult, Results, compared
 
@@ -224,3 +224,17 @@ def test_a_card_is_linked_where_its_address_is_known(demo: CardData) -> None:
     files = "https://gitlab.example/p/-/jobs/5/artifacts/file/"
     said = comment(told(replace(demo, name="v 3"), links=Links(files=files), folder="models/"))
     assert f"([look at it]({files}models/reports/v%203/index.html))" in said
+
+
+@pytest.mark.parametrize(("symbols", "passing"), [(words.SYMBOLS, "✅"), (screen.SYMBOLS, "✓")])
+def test_every_outcome_has_a_symbol_of_its_own(symbols: dict[Outcome, str], passing: str) -> None:
+    """In comments and at terminals none is missing, none shared, and only PASS looks like one."""
+    assert set(symbols) == set(Outcome)
+    assert len(set(symbols.values())) == len(Outcome)
+    assert symbols[Outcome.PASS] == passing
+
+
+def test_symbols_differ_in_ascii_too() -> None:
+    """Where a terminal's encoding has no symbols, each outcome still has one of its own."""
+    poor = screen.Screen(encoding="ascii")
+    assert len({poor.text(symbol) for symbol in screen.SYMBOLS.values()}) == len(Outcome)

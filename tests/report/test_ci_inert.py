@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -98,7 +99,8 @@ def test_an_annotation_comes_back_as_it_was() -> None:
 def test_nothing_acts_in_outputs(hostile_card: Hostile) -> None:
     """The file of outputs sets three values, whatever a checkpoint's folder is called, and no other."""
     for text in EVERY:
-        said = github.outputs(told_of(hostile_card(f"{text}\nEOF\nother=x")), "reports/comment.md")
+        told = told_of(replace(hostile_card(text), name=f"{text}\nEOF\nother=x"))
+        said = github.outputs(told, "reports/comment.md")
         lines, found = said.split("\n"), {}
         while lines[0]:
             name, _, end = lines.pop(0).partition("<<")

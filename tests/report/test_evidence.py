@@ -118,8 +118,10 @@ def test_scores_that_a_judge_was_refused_are_counted(full: CardData) -> None:
     rows[0] = replace(rows[0], faults={"exact_match": "its own"})
     rows[1] = replace(rows[1], faults={})
     data = replace(full, candidates={**full.candidates, ORDERS: replace(side, rows=tuple(rows))})
-    said = facts_of(data)["Canaries and refused replies"]
-    assert said == "399 of 400 samples have no score: it misjudged 3 of 12 canaries"
+    failed = tuple(replace(verdict, spec=None, comparison=None) for verdict in data.family.verdicts)  # as an ERROR is
+    for told in (data, replace(data, family=replace(data.family, verdicts=failed))):
+        said = facts_of(told)["Canaries and refused replies"]
+        assert said == "399 of 400 samples have no score: it misjudged 3 of 12 canaries"
 
 
 def test_another_judge_of_the_baseline_is_said(full: CardData, demo: CardData) -> None:
@@ -162,6 +164,18 @@ def test_several_tasks_have_a_sum_over_what_both_sides_answered(demo: CardData) 
     assert rows[ORDERS].change == "+100.0 %"
     total = rows["2 tasks that both sides answered"]
     assert (total.n, total.completion, total.was_completion) == ("900", "5,400", "2,700")
+
+
+def test_a_reserve_that_only_the_baseline_answered_is_not_counted(demo: CardData) -> None:
+    """Both sides are counted over the same samples, so that longer answers of other questions change nothing."""
+    side = demo.candidates["arithmetic/addition"]
+    tail = tuple(replace(row, id=f"reserve-{i}", tokens=(900, 900)) for i, row in enumerate(side.rows[:40]))
+    was = replace(side, rows=side.rows + tail)
+    for now, before in ((side, was), (was, side)):
+        (row,) = spent({side.task: now}, {side.task: before})
+        assert (row.n, row.completion, row.was_completion, row.change) == ("500", "1,500", "1,500", "0.0 %")
+    (apart,) = spent({side.task: side}, {side.task: replace(was, rows=tail)})
+    assert (apart.n, apart.completion, apart.was_completion) == ("500", "1,500", "36,000")
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ def test_payloads_in_every_field_do_nothing(seen: Seen, page_of: Callable[[str],
 def test_the_policy_alone_stops_what_is_not_escaped(
     seen: Seen, page_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With every escape turned off payloads become elements, and nothing runs or is loaded; raw, most of them act."""
+    """With every escape turned off payloads become elements, and nothing runs or is loaded; raw, some of them act."""
     unescaped = page.environment().overlay(autoescape=False)
     monkeypatch.setattr(page, "environment", lambda: unescaped)
     acted = elements = 0

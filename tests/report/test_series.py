@@ -95,6 +95,18 @@ def test_a_wide_terminal_gets_two_tables() -> None:
     assert lines[-1] == "  ✗ called a regression; ( ) data, prompt, sampling or scorer differ from the newest"
 
 
+@pytest.mark.parametrize("width", [50, 200])
+def test_what_failed_in_no_metric_has_its_reason(width: int) -> None:
+    """Metrics may pass alone and be worse together: a regression is never shown without a why."""
+    worse = replace(
+        shop()[0], outcome="REGRESSION", blocked=True, reason="pooled -2.0 pt over 3 metrics: worse together"
+    )
+    said = " ".join(" ".join(timeline_lines([worse], screen=Screen(width))).split())
+    assert "REGRESSION" in said
+    assert worse.reason in said
+    assert worse.reason not in " ".join(timeline_lines([replace(worse, outcome="PASS")], screen=Screen(width)))
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 110, 200, None])
 @pytest.mark.parametrize("color", [True, False])
 def test_the_history_fits(width: int | None, color: bool) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 from xml.etree import ElementTree
+
+from evalgate.report.document import check
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,3 +32,14 @@ def test_the_card_is_small_enough_for_a_readme() -> None:
     assert data.startswith(b"\x89PNG")
     assert struct.unpack(">I", data[16:20]) == (1200,)
     assert len(data) <= 300_000
+
+
+def test_the_sample_is_a_card_of_today() -> None:
+    """The committed card keeps to the schema, is within what a card may weigh, and names no folder of ours."""
+    sample = DOCS.parent / "reports/sample"
+    check(json.loads((sample / "card.json").read_bytes()), "card.json")
+    assert (sample / "index.html").stat().st_size <= 700_000
+    for form in ("index.html", "card.json", "README.md"):
+        text = (sample / form).read_text("utf-8")
+        assert str(Path.home()) not in text
+        assert str(DOCS.parent) not in text

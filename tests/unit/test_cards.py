@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalgate.cards import Cards, linked, publish, statement_of
+from evalgate.cards import COMMENT, PAGE, Cards, linked, publish, publish_overview, publish_tables, statement_of
 from evalgate.digest import digest
 from evalgate.errors import RecordError
 from evalgate.gate import Gate, Member, Policy, decide
 from evalgate.ledger import Entry, Ledger
+from evalgate.promote import promote
 from evalgate.report import CardData, Past
+from evalgate.runs import one_run
 from evalgate.store import Header, Store
 from tests.unit.evaluations import answers, evaluation
+from tests.unit.tiny_versions import judge, ledger_of, make_project, version
 
 
 def card(name: str, loss: int = 0, *, task: str = "sums/all") -> CardData:
@@ -146,6 +150,20 @@ def test_no_changed_byte_passes(tmp_path_factory: pytest.TempPathFactory, data: 
         assert shelf.cards.load(entry).family.outcome == "REGRESSION"
 
 
+def test_a_damaged_document_of_the_past_can_be_let_go(shelf: Shelf) -> None:
+    """No later card is made over a changed document; once it is deleted, as the message says, its outcome is left."""
+    shelf.keep(card("v2", 5))
+    (path,) = shelf.cards.folder.glob("*.json")
+    path.write_bytes(path.read_bytes().replace(b'"v2"', b'"v9"'))
+    entry = shelf.keep(card("v3"))
+    with pytest.raises(RecordError, match="delete it: its verdict stays in the ledger") as caught:
+        shelf.cards.load(entry)
+    assert str(path) in str(caught.value)
+    path.unlink()
+    (left,) = shelf.cards.load(entry).history
+    assert (left.name, left.metrics["sums/all::exact_match"].value) == ("v2", None)
+
+
 def test_what_is_gone_is_named(shelf: Shelf) -> None:
     """Without its document or its rows a card cannot be made; both say so in one line, and so does `problems`."""
     data = card("v3")
@@ -187,8 +205,48 @@ def test_what_is_published_is_whole_or_what_was_there(tmp_path: Path, monkeypatc
     assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == before
 
 
+def test_nothing_of_an_earlier_verdict_stays(tmp_path: Path) -> None:
+    """A result for the hub and tables that this verdict does not have would pass for its own; other files stay."""
+    stated = "---\neval_datasets: {sums/all: {id: org/sums, task_id: all}}\n---\n"
+    folder = publish(replace(card("v3"), statement=stated), tmp_path).parent
+    publish_tables(card("v3"), tmp_path)
+    (folder / "notes.txt").write_text("of people")
+    assert [path.name for path in folder.glob(".eval_results/*")] == ["org--sums--all.yaml"]
+    publish(card("v3", loss=30), tmp_path)
+    assert not list(folder.glob(".eval_results/*"))
+    assert not list(folder.glob("*.csv"))
+    assert (folder / "notes.txt").exists()
+
+
 def past(name: str, content: str) -> Past:
     return Past(name=name, digest=digest(content), outcome="PASS", blocked=False, reason="", at="2026")
+
+
+@pytest.mark.parametrize("name", [PAGE, COMMENT, "ci"])
+def test_no_version_stands_where_the_reports_have_a_file(tmp_path: Path, name: str) -> None:
+    """A record may call its checkpoint whatever it likes: page, comment and folder of a CI still have their places."""
+    page = publish(card(name), tmp_path)
+    assert not (tmp_path / name).exists()
+    (found,) = linked([past(name, "content")], tmp_path, ())
+    assert tmp_path / str(found.card) == page
+    overview = publish_overview([past(name, "content")], tmp_path, project="shop", baselines=())
+    assert f"%25{ord(name[0]):02X}{name[1:]}/{PAGE}" in overview.read_text()
+
+
+def test_an_alias_of_today_is_in_no_card(tmp_path: Path) -> None:
+    """The history knows who is champion now; a card made again after a promotion is the same to the byte."""
+    root = make_project(tmp_path / "project")
+    published = version(root)
+    judge(root, published)
+    shelf = Shelf(root)
+    shelf.cards = Cards(root, shelf.store, ledger_of(root), root / "runs")
+    entry = shelf.keep(card("v3", loss=30))
+    before = shelf.cards.load(entry)
+    promote(
+        published, "champion", ledger=ledger_of(root), verdict=one_run("v1", root / "runs", ledger_of(root)).verdict
+    )
+    assert shelf.cards.load(entry) == before
+    assert [each.aliases for each in shelf.cards.history()] == [("champion",), ()]
 
 
 def test_a_link_leads_to_the_card_that_is_there(tmp_path: Path) -> None:

@@ -636,7 +636,7 @@ def test_what_did_not_run_is_partial_and_never_a_pass_of_nothing() -> None:
     family = outcome_of([member(), absent("a/x"), absent("a/y")])
     assert family.partial == ("a/x::exact_match", "a/y::exact_match")
     assert (family.outcome, len(family.verdicts), family.pooled) == (Outcome.PASS, 1, None)
-    assert family.reason == "all 1 metrics pass; PARTIAL: 2 of 3 metrics did not run"
+    assert family.reason == "the one metric that ran passes; PARTIAL: 2 of 3 metrics did not run"
     nothing = outcome_of([absent("a/x"), member(blocking=False)])
     assert nothing.outcome is Outcome.INCONCLUSIVE
     assert nothing.reason == "no blocking metric ran; PARTIAL: 1 of 2 metrics did not run"

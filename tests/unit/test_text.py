@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,3 +104,21 @@ def test_a_p_value_reads_as_a_sentence() -> None:
     """Small ones are bounded, not written as `p = < .0001`."""
     assert text.p_value(0.012) == "p = .012"
     assert text.p_value(1e-9) == "p < .0001"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("https://me:SECRET@host/v1", "https://host/v1"),
+        ("https://SECRET@host", "https://host"),
+        ("--eval-records=s3://me:SEC@RET@host/a@b/c?sig=SECRET", "--eval-records=s3://host/a@b/c"),
+        ("tracking.uri='https://me:SECRET@host/' x", "tracking.uri='https://host/' x"),
+        ("https://host?sig=SECRET and https://me:SECRET@host", "https://host and https://host"),
+        ("models:/shop@champion", "models:/shop@champion"),
+        ("-k 'a?b' me@host", "-k 'a?b' me@host"),
+    ],
+)
+def test_no_address_tells_a_secret(said: str, shown: str) -> None:
+    """Neither user nor password nor query of an address is kept of a command; everything else is."""
+    assert text.without_secrets(said) == shown
+    assert text.typed("pytest", said) == shlex.join(["pytest", shown])

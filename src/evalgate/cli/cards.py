@@ -43,6 +43,8 @@ def card(
         return
     if model is None:
         raise typer.BadParameter("name a checkpoint: evalgate card runs/v3", param_hint="MODEL")
+    if as_json and (csv or into or attest):
+        raise typer.BadParameter("writes nothing: run --csv, --into and --attest without it", param_hint="--json")
     with Library(Path.cwd()) as library:
         data = library.card(model)
         folder = reports or library.root / library.config.reports

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evalgate.cli.app import app, console, shown
+from evalgate.text import typed
 
 if TYPE_CHECKING:
     from evalgate.promote import Move
@@ -51,7 +51,7 @@ def publish(
         base=base,
         tokenizer_from=tokenizer,
         sign_key=sign_key,
-        command=shlex.join(["evalgate", *sys.argv[1:]]),
+        command=typed("evalgate", *sys.argv[1:]),
     )
     _say([f"published {shown(made)}. Gate it: pytest evalsuites/ --model {shown(made)}"])
 

@@ -232,7 +232,9 @@ def _overall(
     alone = f"{len(undecided)} of {len(blocking)} metrics undecided: {text.listed(undecided)}" if undecided else ""
     if policy.pass_rule == "all" or pooled is None:
         outcome = Outcome.INCONCLUSIVE if undecided else Outcome.PASS
-        reason = alone or f"all {len(blocking)} metrics pass"
+        reason = alone or (
+            "the one metric that ran passes" if len(blocking) == 1 else f"all {len(blocking)} metrics pass"
+        )
         return outcome, f"{reason}; {numbers}" if numbers else reason
     outcome = Outcome.PASS if no_worse else Outcome.INCONCLUSIVE
     reason = f"{numbers}: " + (f"no more than {margin} worse" if no_worse else f"cannot exclude a drop of {margin}")

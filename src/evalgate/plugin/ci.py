@@ -7,7 +7,6 @@ says what came out, and what an earlier session left is gone from the start, so 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evalgate.cards import CI, COMMENT
 from evalgate.config import Config, load_config, project_root
 from evalgate.errors import EvalgateError, InputError
 from evalgate.plugin import options
@@ -26,12 +26,11 @@ from evalgate.report.ci import Links, Place, Told, annotate, comment, github, gi
 from evalgate.report.markdown import inline
 from evalgate.report.terminal import safe
 from evalgate.store import write_atomically
+from evalgate.text import typed
 
 if TYPE_CHECKING:
     from evalgate.session import Session
 
-COMMENT = "comment.md"
-FOLDER = "ci"  # in the folder of reports
 _Ending = pytest.ExitCode | int | None
 
 
@@ -47,7 +46,7 @@ def tell(config: pytest.Config, inner: Generator[None, _Ending, _Ending]) -> Gen
     root = project_root(config.invocation_params.dir)
     settings = _settings(root, options.overrides(config))
     reports = root / settings.reports
-    for name in (COMMENT, f"{FOLDER}/{gitlab.CODE_QUALITY}", f"{FOLDER}/{gitlab.ANNOTATIONS}"):
+    for name in (COMMENT, f"{CI}/{gitlab.CODE_QUALITY}", f"{CI}/{gitlab.ANNOTATIONS}"):
         with suppress(OSError):
             (reports / name).unlink(missing_ok=True)
     try:
@@ -80,7 +79,7 @@ def _tell(config: pytest.Config, ended: BaseException | _Ending, settings: Confi
     if kind == "github":
         _to_github(told, _relative(path, workspace))
     elif kind == "gitlab":
-        folder, found = path.parent / FOLDER, annotate(told)
+        folder, found = path.parent / CI, annotate(told)
         elsewhere = safe(f"{told.folder}{settings.suites}", 4_096)
         _write(folder / gitlab.CODE_QUALITY, gitlab.code_quality(found, elsewhere))
         _write(folder / gitlab.ANNOTATIONS, gitlab.annotations_report(told))
@@ -105,7 +104,7 @@ def _told(config: pytest.Config, ended: BaseException | _Ending, workspace: Path
     links = {"github": github.links, "gitlab": gitlab.links}.get(kind)
     told = Told(
         results=results,
-        command=shlex.join(["pytest", *config.invocation_params.args]),
+        command=typed("pytest", *config.invocation_params.args),
         links=links(os.environ) if links else Links(),
         folder="" if folder in (".", str(root)) else f"{folder}/",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from evalgate.plugin.items import COLLECTED, gated_run, suite_name
 from evalgate.plugin.progress import TerminalProgress
 from evalgate.session import Declared, Session
 from evalgate.task import Task
+from evalgate.text import typed
 
 _SESSION = pytest.StashKey[Session]()
 
@@ -84,7 +84,7 @@ def session_of(config: pytest.Config) -> Session:
         config.stash[_SESSION] = session = Session(
             load_config(root, options.overrides(config)),
             root,
-            command=shlex.join(["pytest", *config.invocation_params.args]),
+            command=typed("pytest", *config.invocation_params.args),
             progress=TerminalProgress(config),
         )
         config.add_cleanup(session.close)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import warnings
 from collections.abc import Generator, Iterable
@@ -23,6 +22,7 @@ from evalgate.report import summary, terminal
 from evalgate.report.power import power_summary, power_table
 from evalgate.report.screen import Screen
 from evalgate.session import Declared, Selected, Session
+from evalgate.text import typed
 
 
 class GatedRun:
@@ -53,7 +53,7 @@ class GatedRun:
                 train=self._train(),
                 records=self.config.option.eval_records,
                 record_only=self.config.option.eval_record_only,
-                command=shlex.join(["pytest", *self.config.invocation_params.args]),
+                command=typed("pytest", *self.config.invocation_params.args),
                 progress=TerminalProgress(self.config),
             )
 
@@ -95,12 +95,13 @@ class GatedRun:
             with usage_errors():
                 self.session.prepare(self._selected(session.items))
 
-    def pytest_report_collectionfinish(self) -> list[str]:
+    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         """What will be asked of whom; nothing with `-q`."""
         if self.config.option.verbose < 0:
             return []
         names = terminal.safe(", ".join(self.session.candidates))
-        head = f"evalgate: {names} · {len(self.session.declared)} tasks, {self.session.requests} requests"
+        tasks = len({each.task for each in self._selected(items)})
+        head = f"evalgate: {names} · {tasks} task{'s' * (tasks != 1)}, {self.session.requests} requests"
         return [head, *self._power_lines()]
 
     def _power_lines(self) -> list[str]:

@@ -145,7 +145,7 @@ class Session:
         A candidate that is still to be trained is trained here, once its data was checked against the eval sets.
         """
         homes = sorted({declared.suite.parent / STATEMENT for declared in self.declared.values()})
-        self.statements = tuple(relative(self.root, path) for path in homes if path.is_file())
+        self.statements = tuple(relative(self.root, path) for path in homes)
         self.statement = statement_of(self.root, self.statements)
         check(self.statement, {d.id: [scorer.name for scorer in d.task.scorers] for d in self.declared.values()})
         if self.recipe:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from glob import escape
@@ -14,6 +13,7 @@ from evalgate.errors import MissingExtraError, RecordError
 from evalgate.evaluation import Evaluation
 from evalgate.store.files import file_name, publish, read_bytes, suite_folder
 from evalgate.store.record import Header, parse, read_header
+from evalgate.text import without_secrets
 
 
 class Store:
@@ -120,7 +120,7 @@ def read_records(source: str) -> list[Evaluation]:
     evaluations = [parse(data, where) for where, data in (_remote(source) if "://" in source else _local(Path(source)))]
     if not evaluations:
         mend = "Records end in .jsonl and lie in .evalgate/records of the machine that ran the evaluation."
-        raise RecordError("holds no records", where=_without_secrets(source), mend=mend)
+        raise RecordError("holds no records", where=without_secrets(source), mend=mend)
     return sorted(evaluations, key=lambda evaluation: str(evaluation.provenance.get("created", "")))
 
 
@@ -138,13 +138,8 @@ def _remote(source: str) -> Iterator[tuple[str, bytes]]:
         system, root = url_to_fs(source)
         names = [name for name in sorted(system.find(root)) if name.endswith(".jsonl")]
         for name in names:
-            yield _without_secrets(system.unstrip_protocol(name)), system.cat_file(name)
+            yield without_secrets(system.unstrip_protocol(name)), system.cat_file(name)
     except Exception as exc:  # every kind of store brings its own exceptions
-        shown = _without_secrets(source)
+        shown = without_secrets(source)
         what = f"could not be read: {type(exc).__name__} {exc}".replace(source, shown)
         raise RecordError(what, where=shown, mend="Check the address and the credentials for it.") from exc
-
-
-def _without_secrets(source: str) -> str:
-    """An address without user, password and query: a signed link is a key."""
-    return re.sub(r"://[^/@]*@", "://", source.partition("?")[0])

@@ -53,7 +53,7 @@ class CardData:
         folder: what to type for `--model`, relative to the project; `None` where only records are known.
         power: what the samples could see, as it was said before the run.
         costs: of the answers of the whole session.
-        statements: files of people's statements, relative to the project; a card made again reads them again.
+        statements: files in which people may state it, relative to the project; a card made again reads them again.
         history: the newest verdict on every other version, the oldest first.
     """
 

@@ -47,6 +47,7 @@ def render_card(data: CardData) -> str:
         headline=view.headline(data.name, family.outcome),
         shape=view.shape(family.outcome),
         gate=view.gate(family),
+        reason=view.reason(family),
         findings=view.findings(lines),
         findings_shown=view.FINDINGS_SHOWN,
         facts=view.facts(family),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evalgate.digest import digest, short
 
 if TYPE_CHECKING:
-    from evalgate.evaluation import Evaluation
+    from evalgate.evaluation import Evaluation, Metric
     from evalgate.gate import Family, Verdict
 
 UNCALIBRATED = "uncalibrated: nobody measured how far this judge, with this rubric and these models, agrees with people"
@@ -38,15 +38,20 @@ def judged(
     found = []
     for verdict in family.verdicts:
         candidate = candidates.get(verdict.task)
-        said = candidate.judge(verdict.metric) if candidate and verdict.spec and verdict.spec.judge else None
-        if candidate and said:
-            facts = tuple(_facts(verdict, said, candidate, baselines.get(verdict.task)))
+        spec = _metric(candidate, verdict.metric)  # an ERROR has none, and there canaries matter most
+        said = candidate.judge(verdict.metric) if candidate and spec and spec.judge else None
+        if candidate and spec and said:
+            facts = tuple(_facts(verdict, spec, said, candidate, baselines.get(verdict.task)))
             found.append(Judged(verdict.task, verdict.metric, said["kappa"] is not None, facts))
     return tuple(found)
 
 
+def _metric(side: Evaluation | None, name: str) -> Metric | None:
+    return next((metric for metric in side.metrics if metric.name == name), None) if side else None
+
+
 def _facts(
-    verdict: Verdict, said: Mapping[str, Any], candidate: Evaluation, baseline: Evaluation | None
+    verdict: Verdict, spec: Metric, said: Mapping[str, Any], candidate: Evaluation, baseline: Evaluation | None
 ) -> Iterator[tuple[str, str]]:
     models = [f"{each['name']}: {each['model']} ({short(each['digest'])})" for each in said["models"]]
     yield "Judge", f"{said['kind']}, {', '.join(models) or 'asks no model'}"
@@ -58,10 +63,9 @@ def _facts(
     yield "Settings", short(digest(dict(said["settings"])))
     if said["versions"]:
         yield "Versions", ", ".join(f"{name} {version}" for name, version in sorted(said["versions"].items()))
-    assert verdict.spec  # noqa: S101 - `judged` looked
-    yield "Identity (weights, prompt, rubric, decoding)", verdict.spec.judge or ""
+    yield "Identity (weights, prompt, rubric, decoding)", spec.judge or ""
     yield "Canaries and refused replies", _refused(candidate, verdict.metric)
-    yield "Baseline's scores", _same(verdict, baseline)
+    yield "Baseline's scores", _same(spec, baseline)
     for aside in verdict.asides:
         yield "Beside the verdict", aside
 
@@ -84,11 +88,10 @@ def _refused(candidate: Evaluation, metric: str) -> str:
     return f"{len(faults):,} of {len(candidate.rows):,} samples have no score: {told}"
 
 
-def _same(verdict: Verdict, baseline: Evaluation | None) -> str:
+def _same(spec: Metric, baseline: Evaluation | None) -> str:
     if baseline is None:
         return "there is no baseline"
-    spec = next((metric for metric in baseline.metrics if metric.name == verdict.metric), None)
-    if spec is None or spec.judge is None:
+    before = _metric(baseline, spec.name)
+    if before is None or before.judge is None:
         return "not judged"
-    assert verdict.spec  # noqa: S101 - `judged` looked
-    return "by the same judge" if spec.judge == verdict.spec.judge else f"by another judge: {spec.judge}"
+    return "by the same judge" if before.judge == spec.judge else f"by another judge: {before.judge}"

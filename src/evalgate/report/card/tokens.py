@@ -18,8 +18,8 @@ class Spent:
 
     Attributes:
         task: whose.
-        n: samples of the candidate.
-        prompt, completion: the candidate's tokens, summed over generations.
+        n: samples that both sides answered; the candidate's where the baseline answered none of them.
+        prompt, completion: the candidate's tokens of these, summed over generations.
         was_prompt, was_completion: the baseline's.
         mean, was_mean: completion tokens per sample.
         change: of the mean, in per cent of the baseline's.
@@ -38,7 +38,7 @@ class Spent:
 
 def spent(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> tuple[Spent, ...]:
     """Per task whose records count tokens on either side; several are summed in a last row."""
-    counts = {task: (_count(side), _count(baselines.get(task))) for task, side in candidates.items()}
+    counts = {task: _counts(side, baselines.get(task)) for task, side in candidates.items()}
     known = {task: sides for task, sides in counts.items() if any(map(_counted, sides))}
     rows = [_row(task, now, was) for task, (now, was) in known.items()]
     both = [sides for sides in known.values() if all(map(_counted, sides))]
@@ -48,10 +48,16 @@ def spent(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluati
     return tuple(rows)
 
 
-def _count(evaluation: Evaluation | None) -> tuple[int, ...]:
-    """Samples, prompt tokens, completion tokens."""
-    rows = evaluation.rows if evaluation else ()
-    return len(rows), sum(row.tokens[0] for row in rows), sum(row.tokens[1] for row in rows)
+def _counts(candidate: Evaluation, baseline: Evaluation | None) -> tuple[tuple[int, ...], ...]:
+    """Of both sides samples, prompt tokens, completion tokens, over the samples of both where there are such.
+
+    A baseline is recorded with its reserve, which a candidate may not have been asked.
+    """
+    ours, theirs = ({row.id: row.tokens for row in side.rows} if side else {} for side in (candidate, baseline))
+    both = ours.keys() & theirs.keys()
+    asked = (side.items() for side in (ours, theirs))
+    known = ([tokens for id_, tokens in side if not both or id_ in both] for side in asked)
+    return tuple((len(side), sum(read for read, _ in side), sum(written for _, written in side)) for side in known)
 
 
 def _counted(count: tuple[int, ...]) -> bool:

@@ -56,6 +56,18 @@ def gate(family: Family) -> str:
     return "blocked by the gate" if family.fails(family.policy) else "let through with a warning"
 
 
+def reason(family: Family) -> str:
+    """Why, without what stands right below it: the names of the metrics that do not pass, or the only one's reason."""
+    said = family.reason
+    for verdict in family.verdicts:
+        if verdict.blocking and verdict.outcome is not Outcome.PASS and verdict.reason:
+            said = said.removeprefix(verdict.reason).removeprefix("; ")
+    for outcome in (family.outcome, Outcome.INCONCLUSIVE):
+        named = [f"{v.task}::{v.metric}" for v in family.verdicts if v.blocking and v.outcome is outcome]
+        said = said.replace(f": {text.listed(named)}", "", 1) if named else said
+    return said
+
+
 def confidence(policy: Policy) -> str:
     """Of the intervals shown, in per cent: the two-sided 1 - 2·alpha on which a PASS is read."""
     return f"{100 * (1 - 2 * policy.alpha):g}"

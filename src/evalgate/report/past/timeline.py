@@ -97,7 +97,9 @@ def _standing(past: Past) -> str:
 
 
 def _why(past: Past, limit: int = 2) -> str:
-    return text.listed([safe(each, 60) for each in failing(past)], limit)
+    """The metrics that failed; where none did by itself, such as in the pooled test, the verdict's reason."""
+    alone = [] if past.outcome == Outcome.PASS else [past.reason]
+    return text.listed([safe(each, 60) for each in failing(past) or alone], limit)
 
 
 def _version(past: Past) -> list[Cell]:

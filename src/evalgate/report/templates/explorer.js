@@ -1,6 +1,7 @@
 // Finds samples: buckets, filters and search, kept in the address so that a view can be sent; all by keyboard too.
 (() => {
-  const PAGE = 25, SLICES = 200, CHUNK = 1 << 20;
+  const PAGE = matchMedia("(max-width: 40rem)").matches ? 10 : 25; // samples at a time: on a telephone each is tall
+  const SLICES = 200, CHUNK = 1 << 20;
   const get = (id) => document.getElementById(id);
   const form = get("controls"), list = get("list"), more = get("more"), count = get("count"), help = get("help");
   const view = get("view"), slice = get("slice"), judge = get("judge"), tie = get("tie"), cut = get("cut");
@@ -30,6 +31,7 @@
     try {
       if (!globalThis.DecompressionStream) throw new Error("this browser has no DecompressionStream, a newer one has");
       data = await unpack(get("data").textContent);
+      if (!data.samples.length) return void (count.textContent = "No answer was recorded.");
       offer();
       form.hidden = get("keys").hidden = false;
       if (read()) get("samples").scrollIntoView({ behavior: "instant" });
