@@ -426,20 +426,16 @@ def test_many_slices_are_counted_not_listed(demo: CardData) -> None:
 
 
 def test_differences_between_the_sides_are_named_and_counted(demo: CardData) -> None:
-    """Three differences of engine, versions or device are said, with `-v` all of them."""
+    """Every difference of engine, versions or device is said, up to twenty; what is beyond is counted."""
     verdict = verdict_of(demo, "orders/extraction::exact_match")
     assert verdict.comparison
-    notes = tuple(Difference(f"engine.{name}", "1", "2") for name in "abcde")
+    notes = tuple(Difference(f"engine.{i:02}", "1", "2") for i in range(23))
     family = replace(demo.family, verdicts=(replace(verdict, comparison=replace(verdict.comparison, notes=notes)),) * 2)
     lines = summary_lines(family, name="v3", card="c")
     assert [line for line in lines if line.startswith("  note: ")] == [
-        "  note: engine.a: candidate 1, baseline 2 (2 metrics)",
-        "  note: engine.b: candidate 1, baseline 2 (2 metrics)",
-        "  note: engine.c: candidate 1, baseline 2 (2 metrics)",
+        f"  note: engine.{i:02}: candidate 1, baseline 2 (2 metrics)" for i in range(20)
     ]
-    assert "  2 more notes on how both sides were made; -v shows them" in lines
-    lines = summary_lines(family, name="v3", card="c", verbose=True)
-    assert sum(line.startswith("  note: ") for line in lines) == 5
+    assert "  3 more notes on how both sides were made; the card has them" in lines
 
 
 def with_dropped_slices(verdict: Verdict) -> Verdict:

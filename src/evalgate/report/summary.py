@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _COLORS = {Outcome.PASS: "green", Outcome.REGRESSION: "red", Outcome.ERROR: "red"}
 _UNDECIDED = (Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE)
-_FEW, _MANY = 3, 20  # slices and notes that are shown without -v, and with it
+_FEW, _MANY = 3, 20  # slices that are shown without -v, and with it; notes
 _LOWER = "↓"
 
 
@@ -229,7 +229,8 @@ def _notes(
     limit = _MANY if verbose else _FEW
     where = "the card has them" if verbose else "-v shows them"
     yield from _some(_slices(family), limit, f"more dropped slices; {where}")
-    yield from _some(_environments(family), limit, f"more notes on how both sides were made; {where}")
+    # A baseline that was made otherwise is named field by field: whoever believes the difference must have read it.
+    yield from _some(_environments(family), _MANY, "more notes on how both sides were made; the card has them")
 
 
 def _some(lines: Sequence[str], limit: int, more: str) -> Iterator[str]:
