@@ -182,7 +182,7 @@ def test_the_card_says_what_was_compared(demo: CardData) -> None:
         "identity.template none none",
         "inconclusive warn",
         "Gate it again pytest evalsuites/ --model runs/v3",
-        "created 2026-11-20T21:04:41+00:00 2026-11-20T21:04:12+00:00",
+        "created 2026-11-20 21:04 UTC 2026-11-20 21:04 UTC",
         f"Ledger head {demo.ledger_head}",
         "Generated 2026-11-20T21:05:00+00:00",
     ):

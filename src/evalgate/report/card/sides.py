@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,10 +52,15 @@ def _environment(evaluation: Evaluation) -> Mapping[str, str]:
 
 
 def provenance(candidates: Mapping[str, Evaluation], baselines: Mapping[str, Evaluation]) -> list[Field]:
-    """When, where and by which command the records were made."""
-    return _sides(
-        candidates, baselines, lambda e: by_name({**e.provenance, "leaked": len(e.leaked) if e.leaked else "none"})
-    )
+    """When, where and by which command the records were made; to the minute, so that one run is one time."""
+    return _sides(candidates, baselines, _provenance)
+
+
+def _provenance(evaluation: Evaluation) -> Mapping[str, Any]:
+    made = {**evaluation.provenance, "leaked": len(evaluation.leaked) if evaluation.leaked else "none"}
+    if isinstance(created := made.get("created"), str):
+        made["created"] = re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(\.\d+)?\+00:00$", r"\1 \2 UTC", created)
+    return by_name(made)
 
 
 def policy(family: Family) -> list[tuple[str, str]]:
