@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,9 @@ from typing import Any
 
 import numpy  # noqa: F401 - pytester forgets what a test imported first, and numpy cannot be imported twice
 import pytest
+
+with suppress(ImportError):  # of the extra `sign`: likewise
+    import cryptography.hazmat.primitives.asymmetric.ec  # noqa: F401
 
 V1 = Path(__file__).parents[2] / "fixtures/checkpoints/v1"
 SUITE = """

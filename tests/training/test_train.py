@@ -74,7 +74,7 @@ def test_two_processes_with_one_recipe_train_once(made: Made) -> None:
     waited = [text for text in made.outputs if "not trained again" in text]
     assert len(waited) == 1
     assert sum("training v1: lora r=4 on base, 32 rows, 2 epochs" in text for text in made.outputs) == 1
-    assert all("NO BASELINE  words/words::exact_match" in text for text in made.outputs)
+    assert all("v1 words/words::exact_match NO BASELINE" in text for text in made.outputs)
     assert sorted(p.name for p in (made.project.path / "runs").iterdir()) == ["v1", "v1-epoch-1"]
 
 
