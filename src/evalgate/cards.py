@@ -28,7 +28,6 @@ from evalgate.versions import read_lineage
 PAGE = "index.html"
 COMMENT, CI = "comment.md", "ci"  # what a session's CI gets lies beside the page of all versions
 METRICS, SAMPLES = "metrics.csv", "samples.csv"
-STATEMENT = "model_card.md"  # beside the suites: what people state about the model
 AGAIN = "Run the gate again: finished answers are in the cache."
 DAMAGED = "Restore it from a backup, or delete it: its verdict stays in the ledger. To have it back, gate that version."
 REMEMBERED = 50  # versions in a history: as many as a chart can show
@@ -176,16 +175,21 @@ def _metrics(document: Mapping[str, Any]) -> Iterator[tuple[str, PastMetric]]:
         compared, spec = verdict["comparison"], verdict["spec"]
         metric = Metric(**(compared["metric"] if compared else spec)) if compared or spec else None
         header = document["evaluations"].get(verdict["task"], {}).get("candidate")
-        numbers: dict[str, Any] = {"value": verdict["value"]}
+        numbers: dict[str, Any] = {"value": _finite(verdict["value"])}
         if compared:
             test = compared["test"]
-            numbers = {"value": compared["candidate"], "baseline": compared["baseline"], "n": test["n"]}
-            numbers |= {end: test[end] if isinstance(test[end], float | int) else None for end in ("low", "high")}
+            numbers = {"value": _finite(compared["candidate"]), "baseline": _finite(compared["baseline"])}
+            numbers |= {"low": _finite(test["low"]), "high": _finite(test["high"]), "n": test["n"]}
         if metric and header:
             numbers |= {"higher_is_better": metric.higher_is_better, "range": metric.range}
             numbers["measure"] = measure_of(header["identity"], metric.name)
         name = f"{verdict['task']}::{verdict['metric']}"
         yield name, PastMetric(outcome=verdict["outcome"], blocking=verdict["blocking"], **numbers)
+
+
+def _finite(number: float | str | None) -> float | None:
+    """A document's number, where a trend can show it: those that JSON does not have stand there as texts."""
+    return None if isinstance(number, str) else number
 
 
 def _outcomes(body: Mapping[str, Any]) -> Iterator[tuple[str, PastMetric]]:

@@ -108,6 +108,19 @@ def test_the_past_has_the_numbers(shelf: Shelf) -> None:
     assert len({m.measure for past in shelf.cards.history() for m in past.metrics.values()}) == 2
 
 
+def test_what_json_cannot_say_is_no_point_of_a_trend(shelf: Shelf) -> None:
+    """NaN and infinities stand as texts in the document; in the past they are unknown, and never texts."""
+    data = card("v3", loss=30)
+    (verdict,) = data.family.verdicts
+    assert verdict.comparison
+    test = replace(verdict.comparison.test, low=float("-inf"), high=float("inf"))
+    lost = replace(verdict, comparison=replace(verdict.comparison, test=test, candidate=float("nan")))
+    shelf.keep(replace(data, family=replace(data.family, verdicts=(lost,))))
+    (past,) = shelf.cards.history()
+    metric = past.metrics["sums/all::exact_match"]
+    assert (metric.value, metric.low, metric.high, metric.baseline) == (None, None, None, 1.0)
+
+
 def test_a_verdict_from_before_cards_were_kept_has_no_numbers(shelf: Shelf) -> None:
     """It is in the history with its outcomes; there is no card to make again of it."""
     body = {"candidate": digest("v0"), "name": "v0", "outcome": "PASS", "verdicts": {"sums/all::exact_match": "PASS"}}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evalgate.cards import CI, COMMENT
+from evalgate.cards import CI, COMMENT, relative
 from evalgate.config import Config, load_config, project_root
 from evalgate.errors import EvalgateError, InputError
 from evalgate.plugin import options
@@ -77,7 +77,7 @@ def _tell(config: pytest.Config, ended: BaseException | _Ending, settings: Confi
     path = root / settings.reports / COMMENT
     _write(path, comment(told).encode("utf-8", "replace"))
     if kind == "github":
-        _to_github(told, _relative(path, workspace))
+        _to_github(told, relative(workspace, path))
     elif kind == "gitlab":
         folder, found = path.parent / CI, annotate(told)
         elsewhere = safe(f"{told.folder}{settings.suites}", 4_096)
@@ -100,7 +100,7 @@ def _workspace(kind: str, environ: Mapping[str, str]) -> Path | None:
 
 def _told(config: pytest.Config, ended: BaseException | _Ending, workspace: Path, root: Path, kind: str) -> Told:
     run, results = gated_run(config), results_of(config, ended)
-    folder = _relative(root, workspace)
+    folder = relative(workspace, root)
     links = {"github": github.links, "gitlab": gitlab.links}.get(kind)
     told = Told(
         results=results,
@@ -119,14 +119,10 @@ def _told(config: pytest.Config, ended: BaseException | _Ending, workspace: Path
         told,
         results=results,
         cards={name: report.data for name, report in session.reports.items()},
-        places={item.selected.task: Place(_relative(item.path, workspace), item.line) for item in run.members},
+        places={item.selected.task: Place(relative(workspace, item.path), item.line) for item in run.members},
         missing=tuple(run.missing),
         recorded=session.record_only,
     )
-
-
-def _relative(path: Path, workspace: Path) -> str:
-    return path.relative_to(workspace).as_posix() if path.is_relative_to(workspace) else str(path)
 
 
 def _to_github(told: Told, comment_path: str) -> None:
@@ -195,7 +191,7 @@ def note_in_junit(config: pytest.Config, session: Session) -> None:
                 "outcome": str(report.family.outcome),
                 "blocked": str(report.family.fails(report.family.policy)).lower(),
             }
-            found |= {"reason": report.family.reason, "card": _relative(report.card, session.root)}
+            found |= {"reason": report.family.reason, "card": relative(session.root, report.card)}
         for key, value in found.items():
             xml.add_global_property(f"evalgate.{key}{suffix}", safe(value, 400))
     if session.ledger.head:

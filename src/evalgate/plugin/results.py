@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evalgate.cards import relative
 from evalgate.gate import Outcome
 from evalgate.plugin.items import gated_run, usage_errors
 from evalgate.report.results import CandidateResult, Results, compared
@@ -64,13 +65,9 @@ def _write(path: Path, found: Results) -> None:
 
 def _result(session: Session, candidate: Candidate) -> CandidateResult:
     report, path = session.reports.get(candidate.name), candidate.checkpoint.path if candidate.checkpoint else None
-    folder = _relative(session, Path(path)) if path else None
+    folder = relative(session.root, Path(path)) if path else None
     if report:
-        card = _relative(session, report.card)
+        card = relative(session.root, report.card)
         return compared(candidate.name, candidate.digest, folder, report.family, card)
     outcome = None if session.record_only and not session.error else str(Outcome.ERROR)
     return CandidateResult(candidate.name, candidate.digest, folder, outcome, blocked=outcome is not None)
-
-
-def _relative(session: Session, path: Path) -> str:
-    return str(path.relative_to(session.root) if path.is_relative_to(session.root) else path)

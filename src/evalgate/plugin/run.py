@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evalgate.accept import accept_command
+from evalgate.cards import relative
 from evalgate.config import load_config, project_root
 from evalgate.errors import InconclusiveWarning
 from evalgate.gate import Outcome, Verdict
@@ -175,8 +176,7 @@ class GatedRun:
         return accept_command({"digest": candidate.digest}, self._relative(Path(path)) if path else None)
 
     def _relative(self, path: Path) -> str:
-        inside = path.is_relative_to(self.config.invocation_params.dir)
-        return str(path.relative_to(self.config.invocation_params.dir) if inside else path)
+        return relative(self.config.invocation_params.dir, path)
 
     def pooled_error(self, item: PooledItem) -> str | None:
         """Why nothing could be pooled."""

@@ -13,7 +13,7 @@ from typing import Any
 from evalgate import __version__
 from evalgate.asking import Progress, settings_of
 from evalgate.cache import Cache
-from evalgate.cards import STATEMENT, Cards, relative, statement_of
+from evalgate.cards import Cards, relative, statement_of
 from evalgate.checkpoint import Checkpoint
 from evalgate.config import Config
 from evalgate.errors import ConfigError, EngineError, RecordError, TrainingError
@@ -27,7 +27,7 @@ from evalgate.plan import Plan, TaskPlan
 from evalgate.power import PowerPlan
 from evalgate.preflight import read_checkpoint, resolve_model
 from evalgate.report import Costs
-from evalgate.report.stated import check
+from evalgate.report.stated import FILE, check
 from evalgate.samples import RESERVE_STEPS, last_look, read_labels
 from evalgate.session import judged, trained
 from evalgate.session.baselines import Baselines, Views
@@ -144,7 +144,7 @@ class Session:
 
         A candidate that is still to be trained is trained here, once its data was checked against the eval sets.
         """
-        homes = sorted({declared.suite.parent / STATEMENT for declared in self.declared.values()})
+        homes = sorted({declared.suite.parent / FILE for declared in self.declared.values()})
         self.statements = tuple(relative(self.root, path) for path in homes)
         self.statement = statement_of(self.root, self.statements)
         check(self.statement, {d.id: [scorer.name for scorer in d.task.scorers] for d in self.declared.values()})
